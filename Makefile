@@ -1,0 +1,38 @@
+# Thin on purpose: each target is a line or two. The environment lives in .venv and is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test test-all lint tables reports bench clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[all]'
+	touch $@
+
+demo: install  ## evaluate zoo models on shipped real images and write the comparison page
+	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian --suite quick-linf
+
+test: install  ## everything that CI tests
+	$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
+
+test-all: install  ## also the long ones: all golden data, retraining
+	$(BIN)/pytest -n 2 --dist loadscope
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tables: install  ## write the README tables of attacks/, zoo/ and reports/ again
+	$(BIN)/python -m robustgeom.report.readme
+
+reports: install  ## evaluate the whole zoo again; move reports/fashion-mnist-zoo away first
+	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian \
+	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 500 --out reports/fashion-mnist-zoo
+
+bench: install
+	$(BIN)/python benchmarks/attacks.py

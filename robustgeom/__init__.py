@@ -1,0 +1,78 @@
+"""robustgeom: how robust is a network, can that number be believed, and why."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustgeom.data.dataset import Dataset
+    from robustgeom.data.load import load_dataset
+    from robustgeom.errors import RobustGeomError, UserError
+    from robustgeom.harness.evaluate import evaluate
+    from robustgeom.harness.options import Interrupted, RunOptions
+    from robustgeom.harness.suite import Suite, load_suite
+    from robustgeom.models.load import load_model
+    from robustgeom.models.variants import variant
+    from robustgeom.records import RunRecord, load_record
+    from robustgeom.report import Claim, Comparison, compare, write_report
+    from robustgeom.threat import ThreatModel
+    from robustgeom.training.train import train
+
+__all__ = [
+    "Claim",
+    "Comparison",
+    "Dataset",
+    "Interrupted",
+    "RobustGeomError",
+    "RunOptions",
+    "RunRecord",
+    "Suite",
+    "ThreatModel",
+    "UserError",
+    "compare",
+    "evaluate",
+    "load_dataset",
+    "load_model",
+    "load_record",
+    "load_suite",
+    "train",
+    "variant",
+    "write_report",
+]
+
+__version__ = version("robustgeom")
+
+# Names resolve on first use, so that `robustgeom --help` does not wait for torch.
+_HOMES = {
+    "Claim": "report",
+    "Comparison": "report",
+    "Dataset": "data.dataset",
+    "Interrupted": "harness.options",
+    "RobustGeomError": "errors",
+    "RunOptions": "harness.options",
+    "RunRecord": "records",
+    "Suite": "harness.suite",
+    "ThreatModel": "threat",
+    "UserError": "errors",
+    "compare": "report",
+    "evaluate": "harness.evaluate",
+    "load_dataset": "data.load",
+    "load_model": "models.load",
+    "load_record": "records",
+    "load_suite": "harness.suite",
+    "train": "training.train",
+    "variant": "models.variants",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustgeom' has no attribute {name!r}")
+    return getattr(import_module(f"robustgeom.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,119 @@
+"""`robustgeom evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from robustgeom.cli.output import make_folder, print_summary
+from robustgeom.cli.progress import Display
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="REF...")
+@click.option("--suite", default="quick-linf", show_default=True, help="Suite name or a .toml file.")
+@click.option(
+    "--data", default="fashion-mnist", show_default=True, help="Name, folder, file.py:attr, or .npz file."
+)
+@click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
+@click.option("--data-dir", help="Folder that holds the data set's original files.")
+@click.option("--n", type=click.IntRange(min=1), help="Samples, classes balanced [default: the suite's].")
+@click.option("--norm", help="Norm in place of the suite's: linf or l2.")
+@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255.")
+@click.option(
+    "--attack", "attacks", multiple=True, metavar="FILE:ATTR", help="An attack of your own; repeatable."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of attacks and noise.")
+@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--analyze/--no-analyze", default=True, show_default=True, help="Geometry and logit analyzers.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for records and page [default: runs/SUITE]."
+)
+def evaluate(models: tuple[str, ...], suite: str, data: str, out: Path | None, **options: Any) -> None:
+    """Attack models, analyse them, and write their records and one page.
+
+    REF is a zoo name (see `robustgeom ls models`), file.py:build, or pkg.mod:attr, where build() returns a
+    torch.nn.Module in eval mode that maps images in [0, 1] to logits.
+    """
+    from robustgeom.errors import InputError  # heavy imports wait until --help is out of the way
+    from robustgeom.harness.jobs import JobSpec
+
+    if len(set(models)) < len(models):
+        raise InputError("models named once each", got=", ".join(models), fix="leaving out the repeats")
+    options["attacks"] = list(options["attacks"])
+    arguments = {"models": list(models), "suite": suite, "data": data, **options}
+    _refuse_early(models, suite, options)
+    folder = make_folder(out, default=f"runs/{Path(suite).stem}")
+    names = _folder_names(models)
+    specs = [
+        JobSpec(model, data, suite, str(folder / "runs" / name), options, arguments)
+        for model, name in zip(models, names, strict=True)
+    ]
+    sys.exit(_run(specs, folder))
+
+
+def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) -> None:
+    """Find mistakes in any model's reference before an hour goes into the first."""
+    from robustgeom.harness.suite import load_suite
+    from robustgeom.models.load import load_model
+    from robustgeom.refs import resolve
+    from robustgeom.threat import parse_radius
+
+    load_suite(suite)
+    if options["eps"] is not None:
+        parse_radius(options["eps"])
+    for reference in options["attacks"]:
+        resolve(reference)
+    for model in models:
+        load_model(model)
+
+
+def _folder_names(models: tuple[str, ...]) -> list[str]:
+    names = [Path(m.rpartition(":")[0]).stem if m.rpartition(":")[0] else m for m in models]
+    return [n if names.count(n) == 1 else f"{n}-{i + 1}" for i, n in enumerate(names)]
+
+
+def _run(specs: list[Any], folder: Path) -> int:
+    from robustgeom.errors import UserError
+    from robustgeom.harness.jobs import run_job
+    from robustgeom.harness.options import Interrupted, Unfinished
+    from robustgeom.records import load_record
+
+    done, code = [], 0
+    try:
+        with Display() as display:
+            for spec in specs:
+                done.append(run_job(spec, display))
+    except Interrupted:
+        done.append(specs[len(done)].out)
+        code = 130
+    except KeyboardInterrupt:
+        code = 130
+    except Unfinished as error:
+        done.append(specs[len(done)].out)
+        click.echo(f"robustgeom: {error}", err=True)
+        code = 2
+    except UserError as error:
+        if not done:
+            _leave_nothing_empty(folder)
+            raise
+        click.echo(f"robustgeom: {error}", err=True)
+        code = 2
+    if not done:
+        _leave_nothing_empty(folder)
+        click.echo("interrupted before any job had finished; nothing was written", err=True)
+        return code
+    found = print_summary([load_record(path) for path in done], folder)
+    return code or found
+
+
+def _leave_nothing_empty(folder: Path) -> None:
+    for path in (folder / "runs", folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -1,0 +1,56 @@
+"""`robustgeom ls`."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from robustgeom import content
+
+__all__ = ["ls"]
+
+_COLUMNS = {
+    "models": ("model", ("name", "family", "threat", "rho", "data")),
+    "suites": ("suite", ("name", "version", "norm", "n", "description")),
+    "attacks": ("attack card", ("name", "kind", "access", "norms", "paper")),
+}
+
+
+@click.command()
+@click.argument("kind", type=click.Choice([*_COLUMNS, "data"]), default="models")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ls(kind: str, *, as_json: bool) -> None:
+    """List models, suites, attacks or data sets."""
+    rows = _data() if kind == "data" else _rows(*_COLUMNS[kind])
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
+    Console(highlight=False).print(table)
+
+
+def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    cards = [tomllib.loads(content.find(kind, name).read_text()) for name in content.names(kind)]
+    return [{column: card.get(column, "") for column in columns} for card in cards]
+
+
+def _data() -> list[dict[str, Any]]:
+    from robustgeom.data.load import DATASETS
+    from robustgeom.data.threats import THREATS
+
+    return [
+        {
+            "name": name,
+            "headlines": [f"{t.norm} {r:.4g}" for t in THREATS.get(name, {}).values() for r in t.headlines],
+        }
+        for name in DATASETS
+    ]

@@ -1,0 +1,45 @@
+"""The command line: one file per verb, results on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+import click
+
+from robustgeom.cli.check import check
+from robustgeom.cli.doctor import doctor
+from robustgeom.cli.evaluate import evaluate
+from robustgeom.cli.ls import ls
+from robustgeom.cli.report import report
+from robustgeom.cli.show import show
+from robustgeom.cli.train import train
+from robustgeom.errors import UserError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("robustgeom"), message="%(version)s")
+def cli() -> None:
+    """How robust is a network, can that number be believed, and why.
+
+    Exit codes: 0 done, 1 an error of ours, 2 a mistake of yours, 3 done but a check failed, 130 interrupted.
+    """
+
+
+for _command in (evaluate, report, ls, show, check, doctor, train):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and exit code 2."""
+    try:
+        cli()
+    except UserError as error:
+        click.echo(f"robustgeom: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Progress on stderr: a bar with time left on a terminal, one plain line per finished job elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from robustgeom.harness.options import Event
+
+__all__ = ["Display"]
+
+
+class Display:
+    """A context manager that is called with each event."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if not self._console.is_terminal:
+            if event.line is not None:
+                self._console.print(f"{event.model}: {event.line}", highlight=False, soft_wrap=True)
+            return
+        if event.model not in self._tasks:
+            self._tasks[event.model] = self._bars.add_task(event.model, total=event.total)
+        text = f"{event.model}: {event.job}" if event.done < event.total else event.model
+        self._bars.update(self._tasks[event.model], completed=event.done, description=text[:44])  # type: ignore[arg-type]

@@ -1,0 +1,43 @@
+"""`robustgeom report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from robustgeom.cli.output import write_page
+from robustgeom.errors import ContentError, OutputError
+from robustgeom.records import load_record
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--baseline", help="Model that the others are compared with [default: the first].")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True)
+def report(runs: tuple[Path, ...], baseline: str | None, out: Path) -> None:
+    """Compare records: write report.html, comparison.json and CSV tables into --out.
+
+    RUN is a record's folder, or a folder that holds records. An earlier report in --out is replaced.
+    """
+    records = [load_record(folder) for run in runs for folder in _expand(run)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            "an output folder that can be created", got=str(error), fix="another --out"
+        ) from error
+    click.echo(str(write_page(records, out, baseline=baseline)))
+
+
+def _expand(run: Path) -> list[Path]:
+    if (run / "header.json").is_file():
+        return [run]
+    found = sorted(f.parent for f in run.glob("**/header.json"))
+    if not found:
+        raise ContentError(
+            "a folder with a record (header.json)", got=str(run), fix="the folder `evaluate` wrote"
+        )
+    return found

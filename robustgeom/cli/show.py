@@ -1,0 +1,55 @@
+"""`robustgeom show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from robustgeom import content
+from robustgeom.cli.output import flags
+from robustgeom.errors import unknown
+from robustgeom.records import RunRecord, load_record
+
+__all__ = ["show"]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (a record's header).")
+def show(name: str, *, as_json: bool) -> None:
+    """Show a model's card, a suite, an attack's card, or the record in a folder."""
+    if Path(name, "header.json").is_file():
+        record = load_record(name)
+        click.echo(record.header.model_dump_json(indent=1) if as_json else _describe(record))
+        return
+    kinds = [kind for kind in ("model", "suite", "attack card") if name in content.names(kind)]
+    if not kinds:
+        known = [n for kind in ("model", "suite", "attack card") for n in content.names(kind)]
+        raise unknown("model, suite, attack or record", name, known)
+    path = content.find(kinds[0], name)
+    text = path.read_text()
+    if as_json:
+        import tomllib
+
+        text = json.dumps(tomllib.loads(text), indent=1)
+    click.echo(text.rstrip())
+
+
+def _describe(record: RunRecord) -> str:
+    header = record.header
+    lines = [
+        f"{record.name}: {header.status}, suite {header.suite.name} v{header.suite.version}, {header.created}",
+        f"clean accuracy     {record.accuracy}",
+        *(
+            f"{header.threat.norm} {radius:<12.4g}  {record.robust_accuracy_at(radius)}"
+            for radius in header.threat.grid
+            if radius > 0
+        ),
+        f"checks             {flags(record)}",
+        f"verdict            {record.verdict}",
+        f"cost               {header.totals.forward_calls:,} forward passes, "
+        f"{header.totals.backward_calls:,} backward",
+    ]
+    return "\n".join(lines)

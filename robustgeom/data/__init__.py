@@ -1,0 +1,1 @@
+"""Data sets with sample ids, content hashes and threat tables."""

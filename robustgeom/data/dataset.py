@@ -1,0 +1,76 @@
+"""What an evaluation runs on: inputs, labels, sample ids and a content hash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from robustgeom import checks
+from robustgeom.errors import InputError
+
+__all__ = ["Dataset"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs (n, ...) inside `domain`, labels (n,), one id a sample and the names of the classes.
+
+    Raises `InputError` where they do not fit together.
+
+    >>> Dataset("toy", "test", torch.zeros(2, 3), torch.tensor([0, 1]), (5, 9), ("a", "b")).hash[:8]
+    'e5df4833'
+    """
+
+    name: str
+    split: str
+    inputs: Tensor
+    labels: Tensor
+    ids: tuple[int, ...]
+    classes: tuple[str, ...]
+    domain: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        checks.inputs(self.inputs, domain=self.domain)
+        checks.labels(self.labels, self.inputs, classes=len(self.classes))
+        if len(self.inputs) == 0:
+            raise InputError("at least one sample", got="none", fix="another split or a larger --n")
+        if len(self.ids) != len(self.inputs) or len(set(self.ids)) != len(self.ids):
+            raise InputError(
+                "one distinct id a sample", got=f"{len(set(self.ids))} distinct ids", fix="range(n)"
+            )
+        object.__setattr__(self, "labels", self.labels.long())  # what losses and gathers index with
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def hash(self) -> str:
+        """The sha256 of shapes, inputs and labels."""
+        digest = hashlib.sha256(f"{tuple(self.inputs.shape)}{self.inputs.dtype}".encode())
+        digest.update(self.inputs.contiguous().cpu().numpy().tobytes())
+        digest.update(self.labels.to(torch.int64).contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def take(self, rows: Tensor) -> Dataset:
+        """Return the samples at positions `rows` (k,)."""
+        ids = tuple(self.ids[i] for i in rows.tolist())
+        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows], ids=ids)
+
+    def balanced(self, n: int) -> Dataset:
+        """Return `n` samples with the classes as even as can be, the first of each class, in the original order.
+
+        Raises `InputError` unless 1 <= n <= len(self).
+        """
+        if not 1 <= n <= len(self):
+            raise InputError(f"1 to {len(self)} samples", got=str(n), fix=f"--n {len(self)}")
+        seen = [0] * (int(self.labels.max()) + 1)
+        turns = []
+        for label in self.labels.tolist():
+            turns.append(seen[label])
+            seen[label] += 1
+        order = sorted(range(len(self)), key=lambda i: (turns[i], i))[:n]
+        return self.take(torch.tensor(sorted(order)))

@@ -1,0 +1,84 @@
+"""Data sets by name, "file.py:attr", an .npz file, or a pair of tensors."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustgeom import checks
+from robustgeom.data.dataset import Dataset
+from robustgeom.data.folder import image_folder
+from robustgeom.errors import ContentError, InputError
+from robustgeom.refs import is_reference, resolve
+from robustgeom.registry import Registry
+
+__all__ = ["DATASETS", "as_dataset", "load_dataset"]
+
+DATASETS = Registry("data set", {"fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist"})
+
+
+def load_dataset(
+    name: str, *, split: str = "test", limit: int | None = None, data_dir: str | None = None
+) -> Dataset:
+    """Return a data set by name, "file.py:attr", image folder or .npz file; `limit` samples, classes balanced.
+
+    A folder holds one sub-folder of images a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then
+    divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns
+    either. fashion-mnist has the splits eval (shipped), test, train and validation. Raises `UnknownNameError`,
+    `ReferenceNotFoundError`, `ContentError` and `InputError`.
+
+    >>> len(load_dataset("fashion-mnist", split="eval", limit=100))
+    100
+    """
+    if name.endswith(".npz"):
+        data = _from_npz(Path(name))
+    elif name not in DATASETS and Path(name).is_dir():
+        data = image_folder(Path(name))
+    elif is_reference(name):
+        found = resolve(name)
+        data = as_dataset(found() if callable(found) else found, name=name)
+    else:
+        data = DATASETS[name](split, data_dir=data_dir)
+    return data if limit is None else data.balanced(limit)
+
+
+def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
+    """Return a Dataset as it is, or one made from a pair (inputs, labels) of tensors.
+
+    >>> as_dataset((torch.zeros(2, 3), torch.tensor([0, 1]))).classes
+    ('0', '1')
+    """
+    if isinstance(found, Dataset):
+        return found
+    if not (
+        isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(t, Tensor) for t in found)
+    ):
+        raise InputError(
+            "a Dataset or a pair (inputs, labels) of tensors", got=type(found).__name__, fix="(x, y)"
+        )
+    inputs, labels = found
+    checks.inputs(inputs, domain=(0.0, 1.0))
+    checks.labels(labels, inputs)
+    count = max(int(labels.max()) + 1 if labels.numel() else 0, 2)
+    ids = tuple(range(len(inputs)))
+    return Dataset(name, "given", inputs, labels, ids, tuple(map(str, range(count))))
+
+
+def _from_npz(path: Path) -> Dataset:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            inputs, labels = arrays["inputs"], arrays["labels"]
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ContentError(
+            "an .npz with inputs and labels", got=f"{path}: {error}", fix="np.savez"
+        ) from error
+    if inputs.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
+        got = f"{inputs.dtype} and {labels.dtype} in {path}"
+        raise ContentError("numbers as inputs and integer labels", got=got, fix="labels.astype(int)")
+    scaled = inputs.astype(np.float32) / (255 if inputs.dtype == np.uint8 else 1)
+    return as_dataset((torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64))), name=path.stem)

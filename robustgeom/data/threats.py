@@ -1,0 +1,55 @@
+"""Threat tables: which radii a data set is evaluated at, by norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from robustgeom.errors import InputError
+from robustgeom.threat import parse_radius
+
+__all__ = ["THREATS", "ThreatTable", "threat_table"]
+
+
+@dataclass(frozen=True)
+class ThreatTable:
+    """Radii of the curve (ascending, from 0) and the headline radii among them, in the input's units."""
+
+    norm: str
+    grid: tuple[float, ...]
+    headlines: tuple[float, ...]
+
+
+def _table(norm: str, grid: Iterable[float | str], headlines: Iterable[float | str]) -> ThreatTable:
+    return ThreatTable(norm, tuple(parse_radius(r) for r in grid), tuple(parse_radius(r) for r in headlines))
+
+
+THREATS: Mapping[str, Mapping[str, ThreatTable]] = {
+    "fashion-mnist": {
+        "linf": _table(
+            "linf", (0, "1/510", "1/255", "2/255", "4/255", "8/255", "16/255", 0.1), ("8/255", 0.1)
+        ),
+        "l2": _table("l2", (0, 0.25, 0.5, 1, 1.5, 2, 3), (1.5,)),
+    }
+}
+
+
+def threat_table(data: str, norm: str, *, eps: str | float | None = None) -> ThreatTable:
+    """Return the radii for a data set and norm; with `eps`, a quarter, a half and the whole of it.
+
+    Raises `InputError` where the data set has no table for the norm and no `eps` is given, or eps is 0.
+
+    >>> threat_table("fashion-mnist", "linf").headlines[1]
+    0.1
+    """
+    if eps is not None:
+        radius = parse_radius(eps)
+        if radius == 0:
+            raise InputError("eps > 0", got="0", fix="--eps 8/255; radius 0 is always evaluated")
+        return ThreatTable(norm, (0.0, radius / 4, radius / 2, radius), (radius,))
+    table = THREATS.get(data, {}).get(norm)
+    if table is None:
+        raise InputError(
+            f"a radius for {norm} on {data}", got="none: it has no threat table", fix="--eps 8/255"
+        )
+    return table

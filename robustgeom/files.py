@@ -1,0 +1,70 @@
+"""Writing files and folders whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from robustgeom.errors import OutputError
+
+__all__ = ["free_folder", "new_folder", "write_text"]
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8 to `path`, all or nothing; return the path.
+
+    Raises `OutputError` where the place cannot be written; nothing is left behind then.
+    """
+    target = Path(path)
+    staged: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".robustgeom-", dir=target.parent)
+        staged = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        staged.chmod(0o644)
+        staged.replace(target)
+    except OSError as error:
+        raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
+    finally:
+        if staged is not None:
+            staged.unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to fill, which becomes `path` at the end, or vanishes where an error cuts the filling off.
+
+    Raises `OutputError` where `path` exists or cannot be written; nothing is left behind then.
+    """
+    target = Path(path)
+    if target.exists():
+        raise OutputError(
+            "a folder that does not exist yet", got=str(target), fix="another --out, or move it"
+        )
+    staged: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".robustgeom-", dir=target.parent))
+        yield staged
+        staged.chmod(0o755)
+        staged.rename(target)
+    except OSError as error:
+        raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def free_folder(path: str | Path) -> Path:
+    """Return `path`, or `path-2`, `path-3`, ... : the first that does not exist."""
+    base = Path(path)
+    candidates = (base if i == 1 else base.with_name(f"{base.name}-{i}") for i in itertools.count(1))
+    return next(c for c in candidates if not c.exists())

@@ -1,0 +1,21 @@
+"""Geometry of activations: anchor points, shared centre structure, mean-field capacity, and their capture."""
+
+from robustgeom.geometry.anchors import AnchorPoints, anchor_points
+from robustgeom.geometry.capacity import MeanFieldCapacity, mean_field_capacity, reduced_points
+from robustgeom.geometry.capture import capture
+from robustgeom.geometry.centers import CenterBasis, center_basis, center_statistics, correlation_cost
+from robustgeom.geometry.table import capacity_rows
+
+__all__ = [
+    "AnchorPoints",
+    "CenterBasis",
+    "MeanFieldCapacity",
+    "anchor_points",
+    "capacity_rows",
+    "capture",
+    "center_basis",
+    "center_statistics",
+    "correlation_cost",
+    "mean_field_capacity",
+    "reduced_points",
+]

@@ -1,0 +1,109 @@
+"""Anchor points of a point manifold: the exact projection of Gaussian probes on the cone of its points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import lsq_linear, nnls
+
+from robustgeom.errors import InputError, InternalError
+from robustgeom.geometry._arrays import REACH, Matrix, MatrixLike, as_matrix, check_margin
+
+__all__ = ["AnchorPoints", "anchor_points"]
+
+TOUCHING = 1e-8  # a projection shorter than this fixes no direction
+OPTIMAL = 1e-10  # relative violation of the optimality conditions that rounding explains
+
+
+@dataclass(frozen=True)
+class AnchorPoints:
+    """Solution per probe: `squared_distance` (n_t,), `multiplier` (n_t,), `anchors` (n_t, d + 1)."""
+
+    squared_distance: Matrix
+    multiplier: Matrix
+    anchors: Matrix
+
+
+def anchor_points(points: MatrixLike, probes: MatrixLike, *, kappa: float = 0.0) -> AnchorPoints:
+    """Find for each probe t the nearest v with `point . v <= -kappa` for all points, and its anchor point.
+
+    points: (m, d + 1), last (centre) coordinate 1; probes: (n_t, d + 1); arrays or tensors. The result is
+    numpy float64, exact to rounding: |t - v|^2, the sum of multipliers, and the anchors, which are convex
+    combinations of points, or the point furthest along t where t itself satisfies all conditions.
+    Raises `InputError` where shapes differ, a number is not finite or above 1e6, a last coordinate is not 1,
+    or kappa < 0.
+    Source: Chung, Lee and Sompolinsky, "Classification and geometry of general perceptual manifolds" (2018).
+
+    >>> found = anchor_points(np.array([[0.0, 1.0]]), np.array([[3.0, 2.0], [3.0, -2.0]]))
+    >>> found.squared_distance.tolist(), found.anchors.tolist()
+    ([4.0, 0.0], [[0.0, 1.0], [0.0, 1.0]])
+    """
+    corners, targets = _checked(points, probes, kappa)
+    targets[:, -1] += kappa  # a margin is a shift along the centre axis
+    support = targets @ corners.T
+    anchors = corners[support.argmax(axis=1)]
+    projections = np.zeros_like(targets)
+    outside = np.flatnonzero(support.max(axis=1) > 0)
+    projections[outside] = _project_all(corners, targets[outside])
+    squared = np.square(projections).sum(axis=1)
+    touching = squared > TOUCHING**2
+    anchors[touching] = projections[touching] / projections[touching, -1:]
+    return AnchorPoints(squared, projections[:, -1].copy(), anchors)
+
+
+def _checked(points: MatrixLike, probes: MatrixLike, kappa: float) -> tuple[Matrix, Matrix]:
+    check_margin(kappa)
+    corners, targets = as_matrix(points, "points"), as_matrix(probes, "probes").copy()
+    if corners.shape[1] != targets.shape[1]:
+        got = f"{corners.shape[1]} and {targets.shape[1]}"
+        raise InputError(
+            "points and probes with equally many columns", got=got, fix="probes of the points' width"
+        )
+    if not np.all(corners[:, -1] == 1):
+        fix = "appending a column of ones"
+        raise InputError("points whose last coordinate is 1", got="another value", fix=fix)
+    reach = float(np.abs(corners).max())
+    if reach > REACH:
+        fix = "another unit of length"
+        raise InputError(f"points within {REACH:.0e} of the centre's norm", got=f"{reach:.1e}", fix=fix)
+    return corners, targets
+
+
+def _project_all(corners: Matrix, targets: Matrix) -> Matrix:
+    norms = np.linalg.norm(corners, axis=1, keepdims=True)
+    rays = corners / norms  # the cone is the same, and far points no longer drown the others
+    projections = np.zeros_like(targets)
+    for i, target in enumerate(targets):
+        projections[i] = _weights(rays, target) @ rays
+    return projections
+
+
+def _weights(rays: Matrix, target: Matrix) -> Matrix:
+    """Non-negative weights (m,) whose combination of unit rays is nearest to `target`, certified."""
+    try:
+        weights = np.asarray(nnls(rays.T, target)[0])
+    except RuntimeError:  # it gave up after its iteration limit
+        weights = np.zeros(len(rays))
+    if _optimal(rays, target, weights):
+        return weights
+    weights = _weights_by_bounds(rays, target)
+    if _optimal(rays, target, weights):
+        return weights
+    raise InternalError("no anchor point of a probe passes its optimality conditions")
+
+
+def _weights_by_bounds(rays: Matrix, target: Matrix) -> Matrix:
+    """Solve the same problem by another active-set method, for where the first one fails its check."""
+    limit = 50 * len(rays)
+    solution = lsq_linear(rays.T, target, bounds=(0, np.inf), method="bvls", tol=1e-14, max_iter=limit)
+    return np.asarray(np.maximum(solution.x, 0), dtype=np.float64)
+
+
+def _optimal(rays: Matrix, target: Matrix, weights: Matrix) -> bool:
+    """Whether the residual is in the polar cone and at right angles to the projection."""
+    projection = weights @ rays
+    residual = target - projection
+    length = float(np.linalg.norm(target))
+    polar = float((rays @ residual).max()) <= OPTIMAL * length
+    return polar and bool(weights.min() >= 0) and abs(float(projection @ residual)) <= OPTIMAL * length**2

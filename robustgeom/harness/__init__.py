@@ -1,0 +1,1 @@
+"""The harness: suites, noise control, judging, checks, records."""

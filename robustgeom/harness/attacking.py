@@ -1,0 +1,226 @@
+"""The attack phase: every attack of the suite at every radius, on the samples that still stand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from robustgeom.attacks import ATTACKS
+from robustgeom.data.dataset import Dataset
+from robustgeom.data.threats import ThreatTable
+from robustgeom.errors import InputError, UserError
+from robustgeom.harness.judge import Judgement, judge
+from robustgeom.harness.plan import chunks
+from robustgeom.harness.subject import Subject
+from robustgeom.harness.suite import AttackSpec, Suite
+from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.models.variants import variant, variant_names
+from robustgeom.refs import is_reference, resolve
+from robustgeom.threat import ThreatModel, distance, project
+
+__all__ = ["Battle", "applicable"]
+
+
+def applicable(suite: Suite, subject: Subject) -> list[AttackSpec]:
+    """Return the suite's attacks whose gradient source this model has."""
+    own = variant_names(subject.module)
+    kinds = {name.partition(":")[0] for name in own}
+    return [s for s in suite.attacks if s.source is None or s.source.partition(":")[0] in kinds]
+
+
+@dataclass
+class Battle:
+    """What is known of every sample so far; `fight` adds the verdicts of one attack at one radius."""
+
+    subject: Subject
+    data: Dataset
+    suite: Suite
+    table: ThreatTable
+    seed: int
+    batch_size: int
+    judge: Target = field(init=False)
+    clean: Judgement = field(init=False)
+    worst: Judgement = field(init=False)
+    worst_x: Tensor = field(init=False)
+    standing: Tensor = field(init=False)
+    rows: list[dict[str, Any]] = field(init=False, default_factory=list)
+    excess: dict[str, float] = field(init=False, default_factory=dict)
+    jobs: list[dict[str, Any]] = field(init=False, default_factory=list)
+    spent: list[int] = field(init=False, default_factory=lambda: [0, 0])
+
+    def __post_init__(self) -> None:
+        seed = seed_of(self.seed, "judge")
+        self.judge = self._target(self.data.ids, seed)
+        self.worst_x = self.data.inputs.clone()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the model's noise makes repeated judging necessary."""
+        return self.subject.noise != "none"
+
+    @property
+    def judge_draws(self) -> int:
+        """Noise draws behind each decision."""
+        return self.suite.judge_draws if self.stochastic else 1
+
+    @property
+    def eot(self) -> int:
+        """Noise draws behind each gradient."""
+        return self.suite.eot if self.stochastic else 1
+
+    def _target(self, ids: tuple[int, ...], seed: int) -> Target:
+        subject = self.subject
+        return Target(subject.forward, ids, subject.noise, seed, classes=len(self.data.classes))
+
+    def look(self) -> None:
+        """Judge the clean samples."""
+        began = perf_counter()
+        parts = [
+            self._judge(self.data.inputs[rows], rows)
+            for rows in chunks(torch.arange(len(self.data)), self.batch_size)
+        ]
+        self.clean = Judgement(*(torch.cat(p) for p in zip(*map(_fields, parts), strict=True)))
+        self.worst = Judgement(*(t.clone() for t in _fields(self.clean)))
+        self.standing = self.clean.prediction == self.data.labels
+        everything = torch.arange(len(self.data))
+        calls = torch.full((len(self.data),), self.judge_draws)
+        self._write("clean", 0.0, everything, self.data.inputs, self.clean, (calls, calls * 0), began)
+
+    def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
+        """Run one attack at one radius on the samples that still stand, chunk by chunk."""
+        threat = ThreatModel(self.table.norm, radius, self.data.domain)
+        planned = chunks(self.standing.nonzero().squeeze(1), self.batch_size)
+        for index, rows in enumerate(planned):
+            began = perf_counter()
+            found, calls = self._strike(spec, threat, rows)
+            verdict = self._judge(found, rows)
+            calls = (calls[0] + self.judge_draws, calls[1])
+            self._write(spec.name, radius, rows, found, verdict, calls, began)
+            self._remember(rows, found, verdict)
+            tick((index + 1) / len(planned))
+        self.jobs.append({"attack": spec.name, "radius": radius, "chunks": [len(c) for c in planned]})
+
+    def _strike(
+        self, spec: AttackSpec, threat: ThreatModel, rows: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        part = self.data.take(rows)
+        x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
+        key = (self.seed, spec.name, f"{threat.eps:.9g}")
+        target = self._target(part.ids, seed_of(*key))
+        source = self._source(spec, part.ids, seed_of(*key, "source"))
+        attack, settings = _prepare(spec, self.eot, source)
+        own = is_reference(spec.attack)
+        generator = (
+            Generator().manual_seed(seed_of(*key, part.ids[0])) if own else row_generators(part.ids, *key)
+        )
+        try:
+            found = attack(
+                target, x, labels, threat=threat, **settings, **_accepted(attack, generator=generator)
+            )
+        except UserError:
+            raise
+        except Exception as error:
+            got = f"{type(error).__name__}: {error}"
+            raise InputError(f"attack {spec.name} to run", got=got, fix="mending it") from error
+        clipped = self._clip(spec, found, x, threat)
+        for other in (source,) if source is not None else ():
+            target.forward_calls += other.forward_calls
+            target.backward_calls += other.backward_calls
+        return clipped, (target.forward_calls, target.backward_calls)
+
+    def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
+        if spec.source is None:
+            return None
+        forward = variant(self.subject.module, spec.source)
+        return Target(forward, ids, "none", seed, classes=len(self.data.classes))
+
+    def _clip(self, spec: AttackSpec, found: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+        if not isinstance(found, Tensor) or found.shape != x.shape or not torch.isfinite(found).all():
+            got = str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(
+                f"finite inputs of shape {tuple(x.shape)} from attack {spec.name}",
+                got=f"{got}, or NaN",
+                fix="mending it",
+            )
+        clipped = project(found.detach().to(x), x, threat)
+        excess = float((clipped - found).abs().max()) if len(x) else 0.0
+        self.excess[spec.name] = max(self.excess.get(spec.name, 0.0), excess)
+        return clipped.cpu()
+
+    def _judge(self, x: Tensor, rows: Tensor) -> Judgement:
+        place = self.subject.device
+        labels = self.data.labels[rows].to(place)
+        verdict = judge(self.judge, x.to(place), labels, rows, draws=self.judge_draws)
+        return Judgement(*(t.cpu() for t in _fields(verdict)))
+
+    def _remember(self, rows: Tensor, found: Tensor, verdict: Judgement) -> None:
+        worse = verdict.margin < self.worst.margin[rows]
+        for kept, new in zip(_fields(self.worst), _fields(verdict), strict=True):
+            kept[rows[worse]] = new[worse]
+        self.worst_x[rows[worse]] = found[worse]
+        self.standing[rows[verdict.prediction != self.data.labels[rows]]] = False
+
+    def _write(
+        self,
+        attack: str,
+        radius: float,
+        rows: Tensor,
+        x: Tensor,
+        verdict: Judgement,
+        calls: tuple[Tensor, Tensor],
+        began: float,
+    ) -> None:
+        labels = self.data.labels[rows]
+        moved = {n: distance(x, self.data.inputs[rows], n).tolist() for n in ("linf", "l2", "l1")}
+        each = (perf_counter() - began) / len(rows)
+        self.spent = [self.spent[i] + int(calls[i].sum()) for i in (0, 1)]
+        for i, row in enumerate(rows.tolist()):
+            prediction, label = int(verdict.prediction[i]), int(labels[i])
+            self.rows.append(
+                {
+                    "sample_id": self.data.ids[row],
+                    "label": label,
+                    "attack": attack,
+                    "radius": radius,
+                    "clean_prediction": int(self.clean.prediction[row]),
+                    "prediction": prediction,
+                    "margin": float(verdict.margin[i]),
+                    "correct_rate": float(verdict.correct_rate[i]),
+                    **{n: moved[n][i] for n in moved},
+                    "success": attack != "clean" and prediction != label,
+                    "near_tie": bool(verdict.near_tie[i]),
+                    "forward_calls": int(calls[0][i]),
+                    "backward_calls": int(calls[1][i]),
+                    "seconds": each,
+                }
+            )
+
+
+def _fields(verdict: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return verdict.log_p, verdict.prediction, verdict.margin, verdict.correct_rate
+
+
+def _prepare(spec: AttackSpec, eot: int, source: Target | None) -> tuple[Callable[..., Any], dict[str, Any]]:
+    attack = resolve(spec.attack) if is_reference(spec.attack) else ATTACKS[spec.attack]
+    if not callable(attack):
+        raise InputError(
+            f"a function at {spec.attack}", got=type(attack).__name__, fix="a function attack(model, ...)"
+        )
+    extra: dict[str, Any] = {"eot": eot} if eot > 1 else {}
+    if source is not None:
+        extra["source"] = source
+    return attack, {**spec.settings, **_accepted(attack, **extra)}
+
+
+def _accepted(attack: Callable[..., Any], **settings: Any) -> dict[str, Any]:
+    """Return the settings that the attack's signature takes."""
+    parameters = inspect.signature(attack).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return settings
+    return {name: value for name, value in settings.items() if name in parameters}

@@ -1,0 +1,136 @@
+"""Checks before and after the attacks: each has a verdict, a number and a next action."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustgeom import checks
+from robustgeom.data.dataset import Dataset
+from robustgeom.errors import InputError
+from robustgeom.harness.judge import Judgement
+from robustgeom.harness.subject import Subject
+from robustgeom.harness.target import Target
+from robustgeom.logits import logit_gap, margin
+from robustgeom.records import CheckResult
+from robustgeom.stats import wilson
+
+__all__ = ["at_the_door", "clean_checks", "in_bounds"]
+
+_SAMPLES = 64
+_AGREE = 1e-3
+_SATURATED_GAP = 10.0
+
+
+def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
+    """Return the checks made on the first 64 samples; raise `InputError` on probabilities."""
+    x = data.inputs[:_SAMPLES].to(subject.device)
+    labels = data.labels[:_SAMPLES].to(subject.device)
+    target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
+    with torch.no_grad():
+        logits = target(x)
+    if checks.look_like_probabilities(logits):
+        raise InputError(
+            "logits",
+            got="rows in [0, 1] that sum to 1, as a softmax returns",
+            fix="removing the last softmax",
+        )
+    return [
+        _batch_independence(subject, target, x, logits),
+        _repeatable(target, x, logits),
+        _gradients(target, x, labels),
+    ]
+
+
+def _batch_independence(subject: Subject, target: Target, x: Tensor, logits: Tensor) -> CheckResult:
+    name = "batch independence"
+    if subject.noise == "batch":
+        text = "cannot be measured: the noise of this model is drawn for the whole batch"
+        return CheckResult(
+            name=name, status="warn", value=None, message=text, action="use robustgeom's noise layers"
+        )
+    few = torch.arange(min(4, len(x)))
+    with torch.no_grad():
+        alone = torch.cat(
+            [target.query(x[i : i + 1], few[i : i + 1], torch.zeros(1).long()) for i in few.tolist()]
+        )
+    worst = _relative_change(alone, logits[: len(few)])
+    good = worst < _AGREE
+    text = f"logits of one sample, alone and in a batch, differ by {worst:.1e} of their spread"
+    action = "" if good else "look for batch statistics at inference: each sample must be judged alone"
+    return CheckResult(name=name, status="pass" if good else "fail", value=worst, message=text, action=action)
+
+
+def _repeatable(target: Target, x: Tensor, logits: Tensor) -> CheckResult:
+    with torch.no_grad():
+        worst = _relative_change(target(x), logits)
+    good = worst < _AGREE
+    text = f"the same query with the same noise differs by {worst:.1e} of its spread"
+    action = "" if good else "look for state that a forward pass changes, or a random source of its own"
+    return CheckResult(
+        name="repeatable", status="pass" if good else "fail", value=worst, message=text, action=action
+    )
+
+
+def _relative_change(first: Tensor, second: Tensor) -> float:
+    spread = second.std().clamp_min(torch.finfo(second.dtype).tiny)
+    return float((first - second).abs().max() / spread)
+
+
+def _gradients(target: Target, x: Tensor, labels: Tensor) -> CheckResult:
+    """Look for samples whose margin has no gradient at all: gradient attacks are blind there."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_(True)
+        value = margin(target(leaf), labels).sum()
+        flat = (
+            torch.autograd.grad(value, leaf)[0].flatten(1)
+            if value.requires_grad
+            else torch.zeros_like(x).flatten(1)
+        )
+    share = float((flat == 0).all(1).float().mean())
+    good = share == 0
+    text = f"{100 * share:.0f} % of samples have an input gradient of exactly zero"
+    action = "" if good else "attack a differentiable surrogate (BPDA), or use a gradient-free attack"
+    return CheckResult(
+        name="gradients", status="pass" if good else "fail", value=share, message=text, action=action
+    )
+
+
+def clean_checks(clean: Judgement, data: Dataset) -> list[CheckResult]:
+    """Return the checks on the clean predictions: better than chance, and logits not saturated."""
+    correct = int((clean.prediction == data.labels).sum())
+    share, chance = wilson(correct, len(data)), 1 / len(data.classes)
+    good = share.low > chance
+    text = f"clean accuracy is {share}; chance is {100 * chance:.0f} %"
+    action = "" if good else "compare input range, normalisation and class order with the model's training"
+    accuracy = CheckResult(
+        name="clean accuracy",
+        status="pass" if good else "fail",
+        value=share.value,
+        message=text,
+        action=action,
+    )
+    gap = float(logit_gap(clean.log_p).median())
+    calm = gap <= _SATURATED_GAP
+    text = f"the median logit gap is {gap:.1f}"
+    action = "" if calm else "do not rely on cross-entropy attacks: its gradient fades; use a margin loss"
+    saturation = CheckResult(
+        name="logit saturation", status="pass" if calm else "warn", value=gap, message=text, action=action
+    )
+    return [accuracy, saturation]
+
+
+def in_bounds(excess: dict[str, float]) -> CheckResult:
+    """Return the check that attacks stay inside the threat; `excess` is how far each went, in the input's units."""
+    attack = max(excess, key=lambda name: excess[name], default="")
+    worst = excess.get(attack, 0.0)
+    good = worst <= 1e-5
+    text = (
+        "every attack stayed inside the threat"
+        if good
+        else f"{attack} left it by {worst:.2e}; clipped before judging"
+    )
+    action = "" if good else f"mend {attack}: its result is weaker once clipped"
+    return CheckResult(
+        name="attack bounds", status="pass" if good else "warn", value=worst, message=text, action=action
+    )

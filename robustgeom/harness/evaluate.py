@@ -1,0 +1,286 @@
+"""Evaluate one model on one data set with one suite; the record is the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from robustgeom.data.dataset import Dataset
+from robustgeom.data.load import as_dataset, load_dataset
+from robustgeom.data.threats import ThreatTable, threat_table
+from robustgeom.errors import InputError, UserError
+from robustgeom.harness import provenance
+from robustgeom.harness.analysis import geometry_table, logit_tables
+from robustgeom.harness.attacking import Battle, applicable
+from robustgeom.harness.door import at_the_door, clean_checks, in_bounds
+from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished
+from robustgeom.harness.subject import Subject, subject
+from robustgeom.harness.suite import AttackSpec, Suite, load_suite
+from robustgeom.harness.target import PAD
+from robustgeom.records import (
+    SAMPLE_SCHEMA,
+    CheckResult,
+    DataInfo,
+    Header,
+    RunRecord,
+    SuiteInfo,
+    ThreatInfo,
+    Totals,
+)
+from robustgeom.threat import ThreatModel
+
+__all__ = ["evaluate"]
+
+Status = Literal["complete", "interrupted", "failed"]
+_EXAMPLES = 8
+
+
+def evaluate(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Tensor, Tensor] = "fashion-mnist",
+    suite: str | Suite = "quick-linf",
+    *,
+    options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+    progress: Progress | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> RunRecord:
+    """Attack a model with a suite and return the record of what was found.
+
+    model: a reference (zoo name, "file.py:attr", "pkg.mod:attr") or a module in eval mode that maps
+    inputs (n, ...) in the data's domain to logits (n, classes). data: a name, file or pair (inputs, labels).
+    Radii are in the input's units and come from the data set's threat table unless `options.eps` is set.
+    `arguments` is what the caller was asked, kept in the record. Bad input raises a `UserError`; Ctrl-C raises
+    `Interrupted` and a mistake that shows late `Unfinished`, which carry the record of all finished jobs.
+
+    >>> options = RunOptions(n=32, eps="8/255", analyze=False)
+    >>> record = evaluate("fmnist-cnn-standard", "fashion-mnist", "quick-linf", options=options)
+    >>> record.robust_accuracy.value <= record.accuracy.value
+    True
+    """
+    run = _prepare(model, data, suite, options, progress)
+    passed = _as_passed(model, data, suite, options) if arguments is None else arguments
+    try:
+        run.execute()
+    except KeyboardInterrupt:
+        if run.battle.rows:
+            raise Interrupted(run.record("interrupted", passed)) from None
+        raise
+    except UserError as error:
+        if run.battle.jobs:
+            raise Unfinished(run.record("failed", passed, error=str(error)), error) from error
+        raise
+    return run.record("complete", passed)
+
+
+@dataclass
+class _Run:
+    """One evaluation under way."""
+
+    subject: Subject
+    data: Dataset
+    suite: Suite
+    table: ThreatTable
+    options: RunOptions
+    progress: Progress | None
+    battle: Battle
+    door: list[CheckResult]
+    attacks: list[AttackSpec]
+    began: float = field(default_factory=perf_counter)
+    snapshot: tuple[Tensor, Tensor, Tensor] | None = None
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    notes: list[CheckResult] = field(default_factory=list)
+
+    def execute(self) -> None:
+        """Judge clean samples, run every attack at every radius, then the analyzers."""
+        self._tell("clean", 0.0)
+        self.battle.look()
+        radii = [r for r in self.table.grid if r > 0]
+        for i, radius in enumerate(radii):
+            for j, spec in enumerate(self.attacks):
+                self._job(spec, radius, index=i * len(self.attacks) + j)
+            if radius == max(self.table.headlines):
+                worst = self.battle.worst
+                self.snapshot = worst.log_p.clone(), worst.prediction.clone(), self.battle.worst_x.clone()
+        if self.options.analyze:
+            self._analyze(self.total - 1)
+
+    @property
+    def total(self) -> int:
+        """Jobs of the run: one an attack and radius, and one for the analyzers."""
+        return len(self.attacks) * sum(r > 0 for r in self.table.grid) + self.options.analyze
+
+    def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
+        began, job = perf_counter(), f"{spec.name} at {self.table.norm} {radius:.4g}"
+        self._tell(job, float(index))
+        self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
+        standing = int(self.battle.standing.sum())
+        line = f"{job}: {standing} of {len(self.data)} stand ({perf_counter() - began:.1f} s)"
+        self._tell(job, index + 1.0, line)
+
+    def _analyze(self, index: int) -> None:
+        began = perf_counter()
+        self._tell("geometry", float(index))
+        threat = ThreatModel(self.table.norm, max(self.table.headlines), self.data.domain)
+        assert self.snapshot is not None
+        log_p = {"clean": self.battle.clean.log_p, "attacked": self.snapshot[0]}
+        samples, summary = logit_tables(self.subject, self.data, log_p)
+        self.tables = {"logits": samples, "logit_summary": summary}
+        settings, seed = self.suite.analysis, self.options.seed
+        geometry, note = geometry_table(
+            self.subject, self.data, threat, settings, eot=self.battle.eot, seed=seed
+        )
+        self.tables["geometry"] = geometry
+        self.notes = [note]
+        self._tell("geometry", index + 1.0, f"geometry and logits ({perf_counter() - began:.1f} s)")
+
+    def _tell(self, job: str, done: float, line: str | None = None) -> None:
+        if self.progress is not None:
+            self.progress(Event(self.subject.info.name, job, done, self.total, line))
+
+    def record(self, status: Status, arguments: dict[str, Any], *, error: str | None = None) -> RunRecord:
+        """Return the record of all that has finished."""
+        samples = pa.Table.from_pylist(self.battle.rows, schema=SAMPLE_SCHEMA)
+        return RunRecord(self._header(status, arguments, error), samples, self.tables, self._examples())
+
+    def _header(self, status: Status, arguments: dict[str, Any], error: str | None) -> Header:
+        data, battle = self.data, self.battle
+        commit, dirty = provenance.commit()
+        found = [*self.door, *clean_checks(battle.clean, data), in_bounds(battle.excess), *self.notes]
+        return Header(
+            status=status,
+            error=error,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            commit=commit,
+            dirty=dirty,
+            packages=provenance.packages(),
+            device=provenance.device_text(self.subject.device),
+            model=self.subject.info,
+            data=DataInfo(
+                name=data.name,
+                split=data.split,
+                hash=data.hash,
+                classes=list(data.classes),
+                domain=data.domain,
+                sample_ids=list(data.ids),
+            ),
+            threat=ThreatInfo(
+                norm=self.suite.norm, grid=self._reached(status), headlines=self._headlines(status)
+            ),
+            suite=SuiteInfo(
+                name=self.suite.name,
+                version=self.suite.version,
+                digest=self.suite.digest,
+                attacks=[spec.model_dump() for spec in self.attacks],
+            ),
+            seed=self.options.seed,
+            plan={"batch_size": self._chunk(), "pad": PAD, "jobs": battle.jobs},
+            arguments=arguments,
+            resolved=self._resolved(),
+            checks=found,
+            totals=Totals(
+                forward_calls=battle.spent[0],
+                backward_calls=battle.spent[1],
+                seconds=perf_counter() - self.began,
+            ),
+        )
+
+    def _reached(self, status: str) -> list[float]:
+        """Return the radii with at least one finished job: a curve must not claim more."""
+        if status == "complete":
+            return list(self.table.grid)
+        reached = {job["radius"] for job in self.battle.jobs}
+        return [r for r in self.table.grid if r == 0 or r in reached]
+
+    def _headlines(self, status: str) -> list[float]:
+        reached = self._reached(status)
+        return [r for r in self.table.headlines if r in reached] or [max(reached)]
+
+    def _chunk(self) -> int:
+        return -(-self.options.batch_size // PAD) * PAD
+
+    def _resolved(self) -> dict[str, Any]:
+        skipped = [s.name for s in self.suite.attacks if s not in self.attacks]
+        return {
+            **self.options.as_dict(),
+            "n": len(self.data),
+            "eps": self.table.headlines,
+            "norm": self.table.norm,
+            "eot": self.battle.eot,
+            "judge_draws": self.battle.judge_draws,
+            "attacks_left_out": skipped,
+            "attacks": [s.name for s in self.attacks],
+            "batch_size": self._chunk(),
+            "analysis": self.suite.analysis.model_dump(),
+        }
+
+    def _examples(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return a few samples that were right and are now wrong, of as many classes as can be."""
+        if self.snapshot is None:
+            return {}
+        _, prediction, x = self.snapshot
+        fallen = (self.battle.clean.prediction == self.data.labels) & (prediction != self.data.labels)
+        right = self.battle.clean.prediction == self.data.labels
+        pool = (fallen if fallen.any() else right).nonzero().squeeze(1)
+        seen: dict[int, int] = {}
+        turns = [seen.setdefault(int(c), 0) or seen[int(c)] for c in self.data.labels[pool]]
+        for i, c in enumerate(self.data.labels[pool].tolist()):
+            turns[i], seen[c] = seen[c], seen[c] + 1
+        rows = pool[torch.tensor(turns).argsort(stable=True)[:_EXAMPLES]] if len(pool) else pool
+        return {
+            "examples.clean": self.data.inputs[rows].numpy(),
+            "examples.adversarial": x[rows].numpy(),
+            "examples.sample_ids": np.array([self.data.ids[i] for i in rows.tolist()], dtype=np.int64),
+            "examples.labels": self.data.labels[rows].numpy(),
+            "examples.predictions": prediction[rows].numpy(),
+        }
+
+
+def _as_passed(model: object, data: object, suite: object, options: RunOptions) -> dict[str, Any]:
+    """Return the arguments of a call from Python, objects by their type's name."""
+    named = {"model": model, "data": data, "suite": suite}
+    texts = {k: v if isinstance(v, str) else f"object:{type(v).__name__}" for k, v in named.items()}
+    return {**texts, **options.as_dict()}
+
+
+def _prepare(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Tensor, Tensor],
+    suite: str | Suite,
+    options: RunOptions,
+    progress: Progress | None,
+) -> _Run:
+    chosen = _suite(suite, options)
+    samples = _data(data, chosen, options)
+    table = threat_table(samples.name, chosen.norm, eps=options.eps)
+    under_test = subject(model, samples.inputs[:2], classes=len(samples.classes), device=options.device)
+    door = at_the_door(under_test, samples)
+    battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size)
+    attacks = applicable(chosen, under_test)
+    return _Run(under_test, samples, chosen, table, options, progress, battle, door, attacks)
+
+
+def _suite(suite: str | Suite, options: RunOptions) -> Suite:
+    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    own = [AttackSpec(name=r.rpartition(":")[2], attack=r) for r in options.attacks]
+    names = [spec.name for spec in (*chosen.attacks, *own)]
+    if len(set(names)) < len(names):
+        raise InputError("attacks with distinct names", got=", ".join(names), fix="renaming your function")
+    norm = chosen.norm if options.norm is None else ThreatModel(options.norm, 0).norm
+    return chosen.model_copy(update={"attacks": [*chosen.attacks, *own], "norm": norm})
+
+
+def _data(data: str | Dataset | tuple[Tensor, Tensor], suite: Suite, options: RunOptions) -> Dataset:
+    if isinstance(data, str):
+        found = load_dataset(data, split=options.split, data_dir=options.data_dir)
+    else:
+        found = as_dataset(data)
+    n = min(suite.n, len(found)) if options.n is None else options.n
+    taken = found if n == len(found) else found.balanced(n)
+    return replace(taken, inputs=taken.inputs.to(torch.float32))

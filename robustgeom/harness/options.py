@@ -1,0 +1,66 @@
+"""How to run an evaluation, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from robustgeom.errors import RobustGeomError, UserError
+from robustgeom.records import RunRecord
+
+__all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything about a run that the suite does not fix; None leaves the suite's or data set's own value.
+
+    `eps` is in the input's units ("8/255" is accepted); `attacks` are references to attacks of your own, run
+    after the suite's; `split` matters for data sets by name.
+    """
+
+    n: int | None = None
+    norm: str | None = None
+    eps: str | float | None = None
+    seed: int = 0
+    batch_size: int = 128
+    device: str = "cpu"
+    split: str = "eval"
+    data_dir: str | None = None
+    attacks: tuple[str, ...] = ()
+    analyze: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as plain values."""
+        return {**asdict(self), "attacks": list(self.attacks)}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of one evaluation: `done` of `total` jobs; `line` says what a job that just finished found."""
+
+    model: str
+    job: str
+    done: float
+    total: int
+    line: str | None = None
+
+
+Progress = Callable[[Event], None]
+
+
+class Unfinished(UserError):  # noqa: N818 - the twin of Interrupted
+    """A mistake that showed during an evaluation; `record` holds every finished job."""
+
+    def __init__(self, record: RunRecord, cause: UserError) -> None:
+        RobustGeomError.__init__(self, str(cause))
+        self.record = record
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during an evaluation; `record` holds every finished job."""
+
+    def __init__(self, record: RunRecord) -> None:
+        super().__init__("interrupted")
+        self.record = record

@@ -1,0 +1,100 @@
+"""Attack suites: TOML files that say what to attack with; the radii come from the data set's threat table."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from robustgeom import content
+from robustgeom.attacks import ATTACKS
+from robustgeom.errors import ContentError, unknown
+
+__all__ = ["Analysis", "AttackSpec", "Suite", "load_suite"]
+
+_HARNESS_SETS = {"model", "inputs", "labels", "threat", "generator", "watch", "source", "eot"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttackSpec(_Section):
+    """One attack of a suite: function, settings, and the variant its gradients come from, if any.
+
+    An attack whose `source` is a variant that the model does not have is left out for that model.
+    """
+
+    name: str
+    attack: str
+    settings: dict[str, Any] = {}
+    source: str | None = None
+
+
+class Analysis(_Section):
+    """What the analyzers get: images a class, random features, probes, and steps of the attack."""
+
+    points: PositiveInt = 50
+    features: PositiveInt = 1000
+    n_t: PositiveInt = 200
+    steps: PositiveInt = 20
+
+
+class Suite(_Section):
+    """A versioned list of attacks; `eot` and `judge_draws` are noise draws, used for stochastic models only."""
+
+    name: str
+    version: PositiveInt
+    description: str
+    norm: Literal["linf", "l2"]
+    n: PositiveInt = 1000
+    eot: PositiveInt = 8
+    judge_draws: PositiveInt = 32
+    attacks: list[AttackSpec] = Field(min_length=1)
+    analysis: Analysis = Analysis()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything in the suite."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_suite(reference: str) -> Suite:
+    """Return a suite by name, or from a .toml file of your own.
+
+    Raises `UnknownNameError` with the closest names, and `ContentError` that names what does not fit.
+
+    >>> load_suite("quick-linf").norm
+    'linf'
+    """
+    path = Path(reference) if reference.endswith(".toml") else content.find("suite", reference)
+    try:
+        suite = Suite.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContentError("a readable suite", got=f"{path}: {error}", fix="robustgeom ls suites") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ContentError(
+            "a valid suite", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
+        ) from error
+    for spec in suite.attacks:
+        check_settings(spec, path)
+    if len({spec.name for spec in suite.attacks}) < len(suite.attacks):
+        raise ContentError("attacks with distinct names", got=f"a name twice in {path}", fix="renaming one")
+    return suite
+
+
+def check_settings(spec: AttackSpec, path: Path) -> None:
+    """Raise unless the attack exists and takes the settings."""
+    known = set(inspect.signature(ATTACKS[spec.attack]).parameters) - _HARNESS_SETS
+    for name in spec.settings:
+        if name not in known:
+            error = unknown(f"setting of {spec.attack}", name, known)
+            raise ContentError(
+                "settings the attack takes", got=f"{name!r} in {path}", fix=str(error)
+            ) from error

@@ -1,0 +1,122 @@
+"""The model as attacks see it: rows keyed to samples, noise under control, batches padded, calls counted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from robustgeom import checks
+from robustgeom.errors import InputError, UserError
+from robustgeom.models.noise import noise_context
+
+__all__ = ["Noise", "Target", "row_generators", "seed_of"]
+
+Noise = Literal["keyed", "batch", "none"]
+PAD = 32
+
+
+def seed_of(*parts: object) -> int:
+    """Return a seed below 2^63 that depends on every part.
+
+    >>> seed_of(0, "judge") == seed_of(0, "judge") != seed_of(1, "judge")
+    True
+    """
+    text = "|".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def row_generators(ids: Sequence[int], *parts: object) -> list[Generator]:
+    """Return one generator a sample, seeded from its id and `parts`, so that no draw depends on the batch."""
+    return [Generator().manual_seed(seed_of(*parts, i)) for i in ids]
+
+
+@contextmanager
+def _global_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators inside a fork, so that the caller's stream is left as it was."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass
+class Target:
+    """`forward` serving the samples `ids`: callable on all of them, or on some rows through `at`.
+
+    Every batch is padded to a multiple of 32 rows, because the last bits of a row's logits depend on the
+    batch's shape. Noise is keyed by (seed, sample id, draw) for our own noise layers, and by the batch for others.
+    `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    ids: Sequence[int]
+    noise: Noise
+    seed: int
+    classes: int | None = None
+    forward_calls: Tensor = field(init=False)
+    backward_calls: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forward_calls = torch.zeros(len(self.ids), dtype=torch.int64)
+        self.backward_calls = torch.zeros(len(self.ids), dtype=torch.int64)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether one draw says it all."""
+        return self.noise == "none"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits of all samples, with noise draw 0."""
+        return self.query(x, torch.arange(len(self.ids)), torch.zeros(len(self.ids), dtype=torch.int64))
+
+    def at(self, rows: Tensor, draws: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""
+        return lambda x: self.query(x, rows, draws)
+
+    def query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
+        """Return checked logits (k, classes) of inputs (k, ...)."""
+        rows, draws = rows.cpu(), draws.cpu()
+        once = torch.ones(len(rows), dtype=torch.int64)
+        self.forward_calls.index_add_(0, rows, once)
+        if x.requires_grad and torch.is_grad_enabled():
+            self.backward_calls.index_add_(0, rows, once)
+        extra = -len(x) % PAD
+        padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x
+        ids = [self.ids[i] for i in rows.tolist()]
+        keys = draws.tolist()
+        with self._randomness([*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra], x.device):
+            logits = checks.logits(self._forward(padded), rows=len(padded), classes=self.classes)
+        return logits[: len(x)]
+
+    def _forward(self, x: Tensor) -> object:
+        try:
+            return self.forward(x)
+        except UserError:
+            raise
+        except Exception as error:
+            got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            shape = tuple(x.shape[1:])
+            raise InputError(
+                f"a model that takes inputs (n, {', '.join(map(str, shape))})",
+                got=got,
+                fix="a model for this data",
+            ) from error
+
+    def randomness(self, x: Tensor) -> AbstractContextManager[None]:
+        """Return the context in which a pass over all samples (n, ...) draws noise 0, unpadded."""
+        return self._randomness(list(self.ids), [0] * len(self.ids), x.device)
+
+    def _randomness(
+        self, ids: list[int], draws: list[int], device: torch.device
+    ) -> AbstractContextManager[None]:
+        if self.noise == "keyed":
+            return noise_context(self.seed, ids, draws)
+        if self.noise == "batch":
+            return _global_seed(seed_of(self.seed, ids, draws), device)
+        return nullcontext()

@@ -1,0 +1,1 @@
+"""Networks: architectures, noise layers, cards, variants; `load_model` finds them by reference."""

@@ -1,0 +1,89 @@
+"""A zoo model's card: what it is, what it was trained for, where its weights are."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustgeom import content
+from robustgeom.errors import ContentError
+
+__all__ = ["ModelCard", "read_card"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(_Section):
+    """An architecture's name and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Weights(_Section):
+    """The weight file beside the card, with its size in bytes and sha256."""
+
+    file: str = "model.safetensors"
+    bytes: int
+    sha256: str
+
+
+class ModelCard(_Section):
+    """The facts about a model that records and reports group by.
+
+    `threat` is none or the norm and radius it was trained against; `rho` the noise-to-signal variance ratio.
+    """
+
+    name: str
+    title: str
+    family: str
+    seed: int
+    data: str
+    input_shape: tuple[int, ...]
+    classes: list[str]
+    threat: str = "none"
+    rho: float = 0.0
+    front_end: str = "none"
+    variants: list[str] = []
+    licence: str = "MIT"
+    origin: str
+    paper: str = ""
+    architecture: Architecture
+    weights: Weights
+
+
+def read_card(name: str) -> ModelCard:
+    """Read the card of the zoo model `name`.
+
+    Raises `UnknownNameError` with the closest names, and `ContentError` that names a field that does not fit.
+
+    >>> read_card("fmnist-cnn-standard").family
+    'fmnist-cnn'
+    """
+    return parse_card(content.find("model", name))
+
+
+def parse_card(path: Path) -> ModelCard:
+    """Read a card file; raises `ContentError` that names the first field that does not fit."""
+    try:
+        card = ModelCard.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContentError(
+            "a readable card.toml", got=f"{path}: {error}", fix="installing the zoo again"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ContentError(
+            "a valid card", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
+        ) from error
+    if card.name != path.parent.name:
+        raise ContentError(
+            f"the name {path.parent.name!r} in {path}", got=repr(card.name), fix="renaming either"
+        )
+    return card

@@ -1,0 +1,56 @@
+"""A small convolutional network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from robustgeom.models.parts import Normalise, activation, known_stages
+
+__all__ = ["CNN"]
+
+
+class CNN(nn.Module):
+    """Two stride-2 5x5 convolutions (32 and 64 channels), a 128-unit layer, a linear read-out.
+
+    Images (n, channels, size, size) in [0, 1] to logits (n, classes). `rho` is the noise-to-signal variance
+    ratio at the stages named in `noisy` (any of conv1, conv2, hidden), ahead of their ReLU.
+
+    >>> import torch
+    >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    stages = ("conv1", "conv2", "hidden")
+
+    def __init__(
+        self,
+        *,
+        channels: int = 1,
+        size: int = 28,
+        classes: int = 10,
+        mean: float = 0.286,
+        deviation: float = 0.353,
+        rho: float = 0.0,
+        noisy: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        noisy = known_stages(noisy, self.stages)
+        side = (size + 3) // 4
+        self.normalise = Normalise(mean, deviation)
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(channels, 32, 5, stride=2, padding=2), activation("conv1", 32, rho=rho, noisy=noisy)
+        )
+        self.conv2 = nn.Sequential(
+            nn.Conv2d(32, 64, 5, stride=2, padding=2), activation("conv2", 64, rho=rho, noisy=noisy)
+        )
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Linear(64 * side * side, 128), activation("hidden", 128, rho=rho, noisy=noisy)
+        )
+        self.logits = nn.Linear(128, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, classes)."""
+        out: Tensor = self.logits(self.hidden(self.conv2(self.conv1(self.normalise(x)))))
+        return out

@@ -1,0 +1,85 @@
+"""Models by reference: a zoo name, "file.py:attr" or "pkg.mod:attr"."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from robustgeom import content
+from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError
+from robustgeom.models.build import build
+from robustgeom.models.card import ModelCard, read_card
+from robustgeom.refs import is_reference, resolve
+
+__all__ = ["load_model"]
+
+
+def load_model(reference: str) -> nn.Module:
+    """Return the network that `reference` names: a zoo name, "file.py:attr" or "pkg.mod:attr".
+
+    A function or class is called without arguments. A zoo model comes in eval mode; a model of your own comes
+    as your code made it. Weights are read as safetensors, checked against the card's sha256. Raises
+    `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` on damaged weights, `InputError` on no model.
+
+    >>> load_model("fmnist-cnn-standard")(torch.zeros(1, 1, 28, 28)).shape
+    torch.Size([1, 10])
+    """
+    if is_reference(reference):
+        return _load_own(reference)
+    card = read_card(reference)
+    model = build(card.architecture.name, card.architecture.arguments)
+    _load_weights(model, card, content.find("model", reference).parent)
+    return model.eval()
+
+
+def _load_own(reference: str) -> nn.Module:
+    found = resolve(reference)
+    if not isinstance(found, nn.Module) and callable(found):
+        try:
+            found = found()
+        except Exception as error:
+            got = f"{type(error).__name__}: {error}"
+            raise ReferenceNotFoundError(
+                f"{reference}() to return a model", got=got, fix="mending it"
+            ) from error
+    if not isinstance(found, nn.Module):
+        raise InputError(
+            f"a torch.nn.Module from {reference}", got=type(found).__name__, fix="a build() that returns one"
+        )
+    return found
+
+
+def _load_weights(model: nn.Module, card: ModelCard, folder: Path) -> None:
+    path, advice = folder / card.weights.file, "installing the zoo again"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ContentError(f"weights of {card.name}", got=str(error), fix=advice) from error
+    found = hashlib.sha256(raw).hexdigest()
+    if found != card.weights.sha256:
+        got = f"{found[:12]}... in {path}"
+        raise ContentError(f"weights with sha256 {card.weights.sha256[:12]}...", got=got, fix=advice)
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ContentError(
+            f"weights that fit {card.architecture.name}", got=str(error), fix=advice
+        ) from error
+
+
+def model_digest(model: nn.Module) -> str:
+    """Return the sha256 of a model's description and weights.
+
+    >>> len(model_digest(nn.Linear(1, 1)))
+    64
+    """
+    digest = hashlib.sha256(repr(model).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,372 @@
+"""The run record: what one evaluation found, on disk and in memory; no torch.
+
+A record is a folder: `header.json`, `samples.parquet` (one row per sample x attack x radius), one parquet
+file per analyzer table, and optional `arrays.safetensors`. Reports recompute everything from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from robustgeom.errors import ContentError, InputError
+from robustgeom.files import new_folder
+from robustgeom.stats import Interval, wilson
+
+__all__ = [
+    "ANALYZER_COLUMNS",
+    "SAMPLE_SCHEMA",
+    "CheckResult",
+    "DataInfo",
+    "Header",
+    "ModelInfo",
+    "RunRecord",
+    "SuiteInfo",
+    "ThreatInfo",
+    "Totals",
+    "Verdict",
+    "load_record",
+]
+
+SCHEMA_VERSION = 1
+CLEAN = "clean"
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("label", pa.int64()),
+        ("attack", pa.string()),
+        ("radius", pa.float64()),
+        ("clean_prediction", pa.int64()),
+        ("prediction", pa.int64()),
+        ("margin", pa.float64()),
+        ("correct_rate", pa.float64()),
+        ("linf", pa.float64()),
+        ("l2", pa.float64()),
+        ("l1", pa.float64()),
+        ("success", pa.bool_()),
+        ("near_tie", pa.bool_()),
+        ("forward_calls", pa.int64()),
+        ("backward_calls", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+ANALYZER_COLUMNS = pa.schema(
+    [
+        ("model", pa.string()),
+        ("seed", pa.int64()),
+        ("stage", pa.string()),
+        ("condition", pa.string()),
+        ("manifold", pa.string()),
+        ("measure", pa.string()),
+        ("value", pa.float64()),
+        ("se", pa.float64()),
+        ("P", pa.int64()),
+        ("M", pa.int64()),
+        ("N", pa.int64()),
+        ("n_t", pa.int64()),
+    ]
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelInfo(_Frozen):
+    """Which model was evaluated; `digest` is the sha256 of weights and card."""
+
+    name: str
+    reference: str
+    digest: str
+    parameters: int
+    noise: Literal["keyed", "batch", "none"]
+    family: str = "user"
+    seed: int = 0
+    rho: float = 0.0
+    front_end: str = "none"
+    threat: str = "none"
+    stages: list[str] = []
+
+
+class DataInfo(_Frozen):
+    """Which samples were used; `hash` is the sha256 of inputs and labels."""
+
+    name: str
+    split: str
+    hash: str
+    classes: list[str]
+    domain: tuple[float, float]
+    sample_ids: list[int]
+
+
+class ThreatInfo(_Frozen):
+    """Norm, radii of the curve and headline radii, in the input's units."""
+
+    norm: Literal["linf", "l2", "l1"]
+    grid: list[float]
+    headlines: list[float]
+
+
+class SuiteInfo(_Frozen):
+    """Name, version and digest of the suite, with its attacks as they ran."""
+
+    name: str
+    version: int
+    digest: str
+    attacks: list[dict[str, Any]]
+
+
+class CheckResult(_Frozen):
+    """One check: its verdict, its number and the next action."""
+
+    name: str
+    status: Literal["pass", "warn", "fail"]
+    value: float | None
+    message: str
+    action: str = ""
+
+
+class Totals(_Frozen):
+    """Cost of the run; calls count images that went through the network."""
+
+    forward_calls: int
+    backward_calls: int
+    seconds: float
+
+
+class Header(_Frozen):
+    """Everything about a run that is not a table."""
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["complete", "interrupted", "failed"]
+    error: str | None = None
+    created: str
+    commit: str | None
+    dirty: bool | None
+    packages: dict[str, str]
+    device: str
+    model: ModelInfo
+    data: DataInfo
+    threat: ThreatInfo
+    suite: SuiteInfo
+    seed: int
+    plan: dict[str, Any]
+    arguments: dict[str, Any]
+    resolved: dict[str, Any]
+    checks: list[CheckResult]
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the headline number can be believed, and why not."""
+
+    trustworthy: bool
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "no check failed" if self.trustworthy else "suspicious because " + "; ".join(self.reasons)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One evaluation: header, per-sample table, analyzer tables and example arrays."""
+
+    header: Header
+    samples: pa.Table
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.header.model.name
+
+    @property
+    def headline(self) -> float:
+        """The strictest headline radius, in the input's units."""
+        return max(self.header.threat.headlines)
+
+    @property
+    def checks(self) -> list[CheckResult]:
+        """The checks that ran, each with its number and next action."""
+        return self.header.checks
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the headline number can be believed."""
+        reasons = [f"{c.name}: {c.message}" for c in self.checks if c.status == "fail"]
+        if self.header.status != "complete":
+            reasons.append(f"the run is {self.header.status}; the robust accuracy is an upper bound")
+        return Verdict(not reasons, tuple(reasons))
+
+    @property
+    def accuracy(self) -> Interval:
+        """Clean accuracy, a share in [0, 1]."""
+        correct = self.clean_mask()
+        return wilson(int(correct.sum()), len(correct))
+
+    @property
+    def robust_accuracy(self) -> Interval:
+        """Robust accuracy at the strictest headline radius, a share in [0, 1]."""
+        return self.robust_accuracy_at(self.headline)
+
+    def robust_accuracy_at(self, radius: float) -> Interval:
+        """Robust accuracy at `radius` (in the input's units), a share in [0, 1]."""
+        robust = self.robust_mask(radius)
+        return wilson(int(robust.sum()), len(robust))
+
+    def clean_mask(self) -> NDArray[np.bool_]:
+        """Return per-sample clean correctness: (n,) bool in the order of `sample_ids`."""
+        clean = self._rows(np.asarray(self.samples["attack"]) == CLEAN)
+        mask = np.zeros(len(self.header.data.sample_ids), dtype=bool)
+        mask[clean["position"]] = clean["prediction"] == clean["label"]
+        return mask
+
+    def robust_mask(self, radius: float | None = None) -> NDArray[np.bool_]:
+        """Return per-sample verdicts at `radius`: (n,) bool in the order of `sample_ids`.
+
+        A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded.
+        Raises `InputError` at a radius that was not evaluated.
+        """
+        radius = self.headline if radius is None else radius
+        if not np.isclose(radius, self.header.threat.grid, rtol=0, atol=1e-9).any():
+            grid = ", ".join(f"{r:.4g}" for r in self.header.threat.grid)
+            raise InputError("a radius that was evaluated", got=f"{radius:.4g}", fix=f"one of {grid}")
+        rows = self._rows(np.asarray(self.samples["success"]))
+        mask = self.clean_mask()
+        mask[rows["position"][rows["radius"] <= radius + 1e-12]] = False
+        return mask
+
+    def _rows(self, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        columns = {
+            n: np.asarray(self.samples[n])[keep] for n in ("sample_id", "label", "prediction", "radius")
+        }
+        order = {s: i for i, s in enumerate(self.header.data.sample_ids)}
+        columns["position"] = np.array([order[int(s)] for s in columns["sample_id"]], dtype=np.int64)
+        return columns
+
+    def to_pandas(self) -> Any:
+        """Return the per-sample table as a pandas DataFrame (needs pandas)."""
+        return self.samples.to_pandas()
+
+    def _repr_html_(self) -> str:
+        lines = {
+            "clean accuracy": self.accuracy,
+            f"robust accuracy at {self.header.threat.norm} {self.headline:.4g}": self.robust_accuracy,
+            "verdict": self.verdict,
+        }
+        body = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in lines.items())
+        return f"<table><caption>{escape(self.name)}</caption>{body}</table>"
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of everything but times, places and the machine's description."""
+        header = self.header.model_dump(
+            mode="json", exclude={"created", "commit", "dirty", "packages", "device"}
+        )
+        header["totals"].pop("seconds")
+        header["model"].pop("reference")
+        header["arguments"] = {}
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        for name, table in sorted({"samples": self.samples, **self.tables}.items()):
+            kept = table.drop_columns(["seconds"]) if "seconds" in table.column_names else table
+            digest.update(name.encode() + json.dumps(kept.to_pydict(), sort_keys=True).encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record as the folder `path`, all or nothing; return the folder.
+
+        Raises `OutputError` where `path` exists or cannot be written; nothing is left behind then.
+        """
+        with new_folder(path) as folder:
+            self._write(folder)
+        return Path(path)
+
+    def _write(self, folder: Path) -> None:
+        (folder / "header.json").write_text(self.header.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        for name, table in {"samples": self.samples, **self.tables}.items():
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        if self.arrays:
+            # safetensors writes memory as it lies, so a transposed view would come back scrambled.
+            arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+            save_file(arrays, folder / "arrays.safetensors")
+
+
+def load_record(path: str | Path) -> RunRecord:
+    """Read the record in the folder `path`.
+
+    Raises `ContentError` where a file is missing, damaged or of another schema version.
+    """
+    folder = Path(path)
+    if not (folder / "header.json").is_file():
+        raise ContentError(
+            "a run folder with header.json", got=str(folder), fix="the folder `evaluate` wrote"
+        )
+    header = _read_header(folder / "header.json")
+    try:
+        tables = {f.stem: pq.read_table(f) for f in sorted(folder.glob("*.parquet"))}
+        samples = tables.pop("samples")
+        arrays_file = folder / "arrays.safetensors"
+        arrays = load_file(arrays_file) if arrays_file.is_file() else {}
+    except (KeyError, pa.ArrowException, OSError, SafetensorError) as error:
+        raise ContentError(
+            "an intact run folder", got=f"{folder}: {error}", fix="evaluating again"
+        ) from error
+    record = RunRecord(header, samples, tables, arrays)
+    _check_tables(folder, record)
+    return record
+
+
+def _read_header(path: Path) -> Header:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ContentError(
+            "a readable header.json", got=f"{path}: {error}", fix="evaluating again"
+        ) from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ContentError(
+            f"schema version {SCHEMA_VERSION}", got=f"{version} in {path}", fix="evaluating again"
+        )
+    try:
+        return Header.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        got = f"{first['msg']} at {where} in {path}"
+        raise ContentError("a header that follows the schema", got=got, fix="evaluating again") from error
+
+
+def _check_tables(folder: Path, record: RunRecord) -> None:
+    if not record.samples.schema.equals(SAMPLE_SCHEMA):
+        got = f"columns {record.samples.column_names}"
+        raise ContentError(f"the columns of a samples table in {folder}", got=got, fix="evaluating again")
+    known = set(record.header.data.sample_ids)
+    strangers = set(record.samples["sample_id"].to_pylist()) - known
+    if strangers:
+        got = f"rows of {len(strangers)} samples the header does not list in {folder}"
+        raise ContentError("rows of the header's samples only", got=got, fix="evaluating again")
+    clean = np.asarray(record.samples["attack"]) == CLEAN
+    missing = known - set(np.asarray(record.samples["sample_id"])[clean].tolist())
+    if missing and record.header.status == "complete":
+        got = f"none for {len(missing)} of {len(known)} samples in {folder}"
+        raise ContentError(
+            "a clean prediction for every sample of a complete run", got=got, fix="evaluating again"
+        )

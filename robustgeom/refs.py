@@ -1,0 +1,95 @@
+"""References to Python objects: "file.py:attr" and "pkg.mod:attr"; anything else is a name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from robustgeom.errors import ReferenceNotFoundError
+
+__all__ = ["is_reference", "resolve", "source_file"]
+
+
+def is_reference(text: str) -> bool:
+    """Return whether `text` is a reference rather than a name.
+
+    >>> is_reference("my_defense.py:build"), is_reference("fmnist-cnn-standard")
+    (True, False)
+    """
+    return ":" in text or text.endswith(".py")
+
+
+def source_file(text: str) -> Path | None:
+    """Return the file that "file.py:attr" names, else None.
+
+    >>> source_file("my_defense.py:build").name
+    'my_defense.py'
+    """
+    head = text.rpartition(":")[0]
+    return Path(head) if head.endswith(".py") else None
+
+
+def resolve(text: str) -> object:
+    """Return the object that a reference names.
+
+    Raises `ReferenceNotFoundError` where the file, module or attribute is missing or the import fails.
+
+    >>> resolve("math:pi")
+    3.141592653589793
+    """
+    head, _, attribute = text.rpartition(":")
+    if not head or not attribute:
+        raise ReferenceNotFoundError("file.py:attr or pkg.mod:attr", got=repr(text), fix=f"{text}:build")
+    module = _load_file(Path(head)) if head.endswith(".py") else _load_module(head)
+    found: object = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise _no_attribute(head, part, found)
+        found = getattr(found, part)
+    return found
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ReferenceNotFoundError(
+            "a Python file", got=f"{path}, which does not exist", fix="checking the path"
+        )
+    # The name is unique to the path, so two files of one name do not meet in sys.modules.
+    name = f"_robustgeom_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ReferenceNotFoundError("a Python file", got=str(path), fix="a file ending in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _broken(where: str, error: Exception) -> ReferenceNotFoundError:
+    got = f"{type(error).__name__}: {error}"
+    return ReferenceNotFoundError(
+        f"{where} to import", got=got, fix=f"python -c 'import' on it, or mend {where}"
+    )
+
+
+def _no_attribute(where: str, name: str, owner: object) -> ReferenceNotFoundError:
+    public = [n for n in dir(owner) if not n.startswith("_")]
+    close = difflib.get_close_matches(name, public, n=3, cutoff=0.5) or public[:5]
+    fix = ", ".join(close) if close else "defining it"
+    return ReferenceNotFoundError(f"an attribute of {where}", got=repr(name), fix=fix)

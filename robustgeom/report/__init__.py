@@ -1,0 +1,7 @@
+"""Comparison reports: from run records to tables, claims and one page; no torch."""
+
+from robustgeom.report.claims import CLAIMS, Claim, ClaimResult, judge
+from robustgeom.report.compare import Comparison, compare
+from robustgeom.report.html import write_report
+
+__all__ = ["CLAIMS", "Claim", "ClaimResult", "Comparison", "compare", "judge", "write_report"]

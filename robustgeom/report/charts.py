@@ -1,0 +1,195 @@
+"""One function per chart; every chart is as wide as its container and never tells by colour alone.
+
+Colours keep a contrast above 3:1 on white and on the page's dark background. Text takes the theme's colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from robustgeom.errors import InputError
+from robustgeom.registry import MEASURES
+from robustgeom.report.tables import Histogram
+from robustgeom.stats import Interval
+
+__all__ = ["COLOURS", "accuracy_chart", "axis_title", "geometry_chart", "histogram_chart"]
+
+COLOURS = ("#2f7fc8", "#d2622a", "#2a9a6a", "#9a6ad6", "#c8508c", "#8f7d1e", "#3a92a3", "#7d838c")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2, 1, 2], [1, 3], [12, 3, 3, 3])
+SHAPES = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+Curve = Sequence[tuple[float, Interval]]
+
+
+def axis_title(measure: str) -> str:
+    """Return "name (unit)" of a measure.
+
+    >>> axis_title("capacity")
+    'capacity (manifolds per feature)'
+    """
+    known = MEASURES.get(measure)
+    name = measure.replace("_", " ")
+    return f"{name} ({known.unit})" if known else name
+
+
+def accuracy_chart(
+    curves: Mapping[str, Curve],
+    *,
+    norm: str,
+    headlines: Sequence[float] = (),
+    scale: float = 1.0,
+    unit: str = "input units",
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart robust accuracy against the radius: one line with band and points per model, rules at headlines.
+
+    `curves`: {model: (radius, interval) pairs}; radii are multiplied by `scale` and shown in `unit`. Raises
+    `InputError` where there is no curve.
+
+    >>> sorted(accuracy_chart({"net": [(0.0, Interval(0.9, 0.8, 0.95, 50))]}, norm="linf").to_dict())[0]
+    '$schema'
+    """
+    if not curves:
+        raise InputError("at least one curve", got="none", fix="compare a record first")
+    rows = [
+        {"model": m, "eps": r * scale, "accuracy": i.value, "low": i.low, "high": i.high, "n": i.n}
+        for m, curve in curves.items()
+        for r, i in curve
+    ]
+    x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
+    y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
+    base = alt.Chart(_data(rows)).encode(x=x)
+    band = base.mark_area(opacity=0.15).encode(
+        y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=_colour(curves)
+    )
+    line = base.mark_line(strokeWidth=2).encode(y=y, color=_colour(curves), strokeDash=_dash(curves))
+    tooltip = [
+        "model:N",
+        "eps:Q",
+        *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("accuracy", "low", "high")),
+        "n:Q",
+    ]
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(
+        y=y, color=_colour(curves), shape=_shape(curves), tooltip=tooltip
+    )
+    marks = alt.Chart(_data([{"eps": h * scale} for h in headlines]))
+    rules = marks.mark_rule(strokeDash=[2, 3], color="#7d838c").encode(x="eps:Q")
+    return alt.layer(rules, band, line, points).properties(width="container", height=300)
+
+
+def geometry_chart(
+    rows: list[dict[str, Any]], *, high: float | None = None
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart one measure of one model along the stages, one line per condition, with error bars of two se.
+
+    `rows`: aggregate rows with stage, condition, measure, value, se, in stage order; `high`: common top of
+    the axis. Raises `InputError` where there are no rows.
+    """
+    if not rows:
+        raise InputError("aggregate rows of a measure", got="none", fix="`robustgeom analyze` first")
+    order = list(dict.fromkeys(r["stage"] for r in rows))
+    conditions = list(dict.fromkeys(r["condition"] for r in rows))
+    values = [_geometry_point(r, order) for r in rows]
+    x = alt.X("stage:N", title=None, sort=order).axis(labelAngle=-40, labelLimit=90)
+    top = high if high is not None else max(v["high"] for v in values)
+    y = alt.Y("value:Q", title=axis_title(rows[0]["measure"])).scale(
+        domain=[min(0.0, *(v["low"] for v in values)), top]
+    )
+    base = alt.Chart(_data(values)).encode(x=x, y=y, color=_condition(conditions))
+    line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash(conditions))
+    tooltip = ["stage:N", "condition:N", alt.Tooltip("value:Q", format=".4g")]
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(
+        shape=_shape(conditions), tooltip=tooltip
+    )
+    bars = base.mark_rule().encode(y=alt.Y("low:Q", title=axis_title(rows[0]["measure"])), y2="high:Q")
+    return alt.layer(bars, line, points).properties(width="container", height=190)
+
+
+def histogram_chart(
+    histogram: Histogram, measure: str, *, top: float | None = None
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart the shares of samples per bin of one logits measure, clean against attacked, as stepped outlines.
+
+    `top`: common top of the share axis, so that panels can be compared.
+    """
+    conditions = list(histogram.shares)
+    # A step begins at its row, so the last bin needs one more row to get its width.
+    rows = [
+        {"from": float(edge), "share": float(share), "condition": c}
+        for c, shares in histogram.shares.items()
+        for edge, share in zip(histogram.edges, [*shares, shares[-1]], strict=True)
+    ]
+    x = alt.X("from:Q", title=axis_title(measure)).scale(zero=False, nice=False)
+    scale = alt.Scale(domain=[0, top]) if top else alt.Scale()
+    y = alt.Y("share:Q", title="share of samples", scale=scale).axis(format="%", tickCount=4)
+    base = alt.Chart(_data(rows)).encode(x=x, y=y, color=_condition(conditions))
+    fill = base.mark_area(interpolate="step-after", opacity=0.12).encode(y=y.stack(None))
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.8).encode(strokeDash=_dash(conditions))
+    means = alt.Chart(_data([{"condition": c, "mean": m} for c, m in histogram.means.items()]))
+    ticks = means.mark_point(size=70, filled=True, opacity=1, yOffset=-4).encode(
+        x="mean:Q",
+        y=alt.YDatum(0),
+        color=_condition(conditions),
+        shape=_shape(conditions),
+        tooltip=["condition:N", alt.Tooltip("mean:Q", format=".3g")],
+    )
+    return alt.layer(fill, line, ticks).properties(width="container", height=150)
+
+
+def _geometry_point(row: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    half = 2 * row["se"] if row["se"] is not None else 0.0
+    kept = {k: row[k] for k in ("stage", "condition", "value")}
+    return kept | {
+        "low": row["value"] - half,
+        "high": row["value"] + half,
+        "order": order.index(row["stage"]),
+    }
+
+
+def _data(rows: list[dict[str, Any]]) -> alt.InlineData:
+    return alt.InlineData(values=rows)
+
+
+def _cycle(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [values[i % len(values)] for i in range(len(names))]
+
+
+def _colour(names: Sequence[str] | Mapping[str, Curve]) -> alt.Color:
+    domain = list(names)
+    scale = alt.Scale(domain=domain, range=_cycle(COLOURS, domain))
+    return alt.Color("model:N", scale=scale, title=None, legend=_legend())
+
+
+def _condition(conditions: list[str]) -> alt.Color:
+    scale = alt.Scale(domain=conditions, range=_cycle(COLOURS, conditions))
+    return alt.Color("condition:N", scale=scale, title=None, legend=_legend())
+
+
+def _dash(names: Sequence[str] | Mapping[str, Curve]) -> alt.StrokeDash:
+    domain = list(names)
+    field = "model:N" if isinstance(names, Mapping) else "condition:N"
+    scale = alt.Scale(domain=domain, range=_cycle(DASHES, domain))
+    return alt.StrokeDash(field, scale=scale, title=None, legend=_legend())
+
+
+def _shape(names: Sequence[str] | Mapping[str, Curve]) -> alt.Shape:
+    domain = list(names)
+    field = "model:N" if isinstance(names, Mapping) else "condition:N"
+    scale = alt.Scale(domain=domain, range=_cycle(SHAPES, domain))
+    return alt.Shape(field, scale=scale, title=None, legend=_legend())
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(
+        orient="bottom", columns=2, labelLimit=150, symbolSize=90, symbolOpacity=1, symbolStrokeWidth=0
+    )

@@ -1,0 +1,288 @@
+"""Comparing run records: robust accuracy with intervals, paired tests, yields, checks; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robustgeom.errors import InputError, OutputError, unknown
+from robustgeom.files import write_text
+from robustgeom.records import CLEAN, CheckResult, RunRecord, Verdict
+from robustgeom.report.claims import Claim, ClaimResult, judge
+from robustgeom.report.export import as_json, csv_tables
+from robustgeom.stats import Interval, bootstrap, mcnemar
+
+__all__ = ["AttackYield", "Comparison", "ModelResult", "Paired", "compare", "radius_text"]
+
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class AttackYield:
+    """How many clean-correct samples an attack fooled, up to the strictest headline radius.
+
+    `first`: those no attack before it in the suite's order had fooled. `met`: those it was tried on; a suite
+    that spares fallen samples tries its later attacks on fewer.
+    """
+
+    attack: str
+    met: int
+    first: int
+    at_all: int
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model's numbers, recomputed from its record; shares in [0, 1].
+
+    `robust` lacks the headline radii that an unfinished run did not reach.
+    """
+
+    name: str
+    record: RunRecord
+    accuracy: Interval
+    robust: dict[float, Interval]
+    curve: tuple[tuple[float, Interval], ...]
+    yields: tuple[AttackYield, ...]
+    checks: tuple[CheckResult, ...]
+    verdict: Verdict
+    status: str
+    covered: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run did not finish; its robust accuracy is an upper bound then."""
+        return self.status != "complete"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A model against the baseline on the same samples: robust accuracy's difference, exact McNemar p."""
+
+    name: str
+    baseline: str
+    radius: float
+    difference: Interval
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Any number of evaluations of the same samples under the same norm, side by side."""
+
+    norm: str
+    headlines: tuple[float, ...]
+    baseline: str
+    models: tuple[ModelResult, ...]
+    paired: tuple[Paired, ...]
+    claims: tuple[ClaimResult, ...]
+
+    @property
+    def strictest(self) -> float:
+        """The largest headline radius that all records share, in the input's units."""
+        return max(self.headlines)
+
+    @property
+    def summary(self) -> str:
+        """What matters, in one sentence."""
+        return self.sentences[0]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """One sentence per finding at the strictest headline, the most telling first."""
+        pairs = [p for p in self.paired if p.radius == self.strictest]
+        # Numbers that can be believed come first, however large the others are.
+        pairs.sort(key=lambda p: (bool(self._doubtful(p)), -abs(p.difference.value)))
+        found = [self._against(p) for p in pairs] or [self._alone(m) for m in self._reached_first()]
+        return (*found, *(f"{m.name} is {m.verdict}." for m in self.models if not m.verdict.trustworthy))
+
+    def model(self, name: str) -> ModelResult:
+        """Return the model called `name` here; raises `UnknownNameError`."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise unknown("record", name, [m.name for m in self.models])
+
+    def save_json(self, path: str | Path) -> Path:
+        """Write every number of the comparison as JSON; raises `OutputError`."""
+        return write_text(path, as_json(self))
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write models, curves, checks, geometry and logits as tidy CSV files; raises `OutputError`."""
+        target = Path(folder)
+        if target.exists() and not target.is_dir():
+            raise OutputError("a folder", got=str(target), fix="another --out")
+        return [write_text(target / f"{name}.csv", text) for name, text in csv_tables(self).items()]
+
+    def _against(self, pair: Paired) -> str:
+        ahead, behind = (
+            (pair.name, pair.baseline) if pair.difference.value >= 0 else (pair.baseline, pair.name)
+        )
+        sign = 1 if ahead == pair.name else -1
+        low, high = sorted((100 * sign * pair.difference.low, 100 * sign * pair.difference.high))
+        shares = [self.model(n).robust[pair.radius].value for n in (ahead, behind)]
+        doubtful = self._doubtful(pair)
+        verb = "scores higher than" if doubtful else "is more robust than"
+        verb = verb if pair.p_value < 0.05 else "is not measurably more robust than"
+        numbers = (
+            f"{100 * shares[0]:.1f} % against {100 * shares[1]:.1f} % "
+            f"(difference {100 * sign * pair.difference.value:.1f} points, "
+            f"95 % interval {low:.1f} to {high:.1f}, {p_text(pair.p_value)}, n = {pair.difference.n})"
+        )
+        place = f"{self.norm} {radius_text(pair.radius, self.norm)}"
+        caution = f"; not to be relied on while {' and '.join(doubtful)} is suspicious" if doubtful else ""
+        return f"{ahead} {verb} {behind} at {place}: {numbers}{caution}."
+
+    def _doubtful(self, pair: Paired) -> list[str]:
+        return [n for n in (pair.name, pair.baseline) if not self.model(n).verdict.trustworthy]
+
+    def _reached_first(self) -> list[ModelResult]:
+        return sorted(self.models, key=lambda m: self.strictest not in m.robust)
+
+    def _alone(self, model: ModelResult) -> str:
+        place = f"{self.norm} {radius_text(self.strictest, self.norm)}"
+        robust = model.robust.get(self.strictest)
+        if robust is None:
+            return f"{model.name} did not reach {place}."
+        caution = "" if model.verdict.trustworthy else "; this number is suspicious"
+        return f"{model.name} keeps {robust} at {place}, from {model.accuracy} without attack{caution}."
+
+
+def compare(
+    records: Sequence[RunRecord], *, baseline: str | None = None, claims: Iterable[Claim] = ()
+) -> Comparison:
+    """Compare evaluations of the same samples under the same norm.
+
+    `baseline` names the record the others are tested against (default: the first); `claims` are judged on
+    the records. Raises `InputError` where there is no record, or samples, norm or headlines differ, and
+    `UnknownNameError` for an unknown baseline.
+
+    >>> compare([])
+    Traceback (most recent call last):
+        ...
+    robustgeom.errors.InputError: expected at least one run record, got none; try `robustgeom evaluate` first
+    """
+    if not records:
+        raise InputError("at least one run record", got="none", fix="`robustgeom evaluate` first")
+    names = _distinct([r.name for r in records])
+    _refuse_mismatch(names, records)
+    headlines = _shared_headlines(records)
+    models = tuple(_result(n, r, headlines) for n, r in zip(names, records, strict=True))
+    base = names[0] if baseline is None else baseline
+    if base not in names:
+        raise unknown("record", base, names)
+    paired = tuple(p for m in models if m.name != base for p in _paired(m, models[names.index(base)]))
+    judged = tuple(judge(claim, records) for claim in claims)
+    return Comparison(records[0].header.threat.norm, headlines, base, models, paired, judged)
+
+
+def radius_text(radius: float, norm: str) -> str:
+    """Write a radius as people do.
+
+    >>> [radius_text(r, "linf") for r in (8 / 255, 0.5 / 255, 0.1)]
+    ['8/255', '0.5/255', '0.1']
+    """
+    plain, halves = f"{radius:.4g}", 2 * radius * 255
+    if norm == "linf" and abs(float(plain) - radius) > TOLERANCE and abs(halves - round(halves)) < 1e-6:
+        return f"{round(halves) / 2:g}/255"
+    return plain
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value without false precision.
+
+    >>> p_text(0.0000002), p_text(0.03125)
+    ('p < 0.001', 'p = 0.031')
+    """
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    used: list[str] = []
+    for name in names:
+        candidates = (name if i == 1 else f"{name}-{i}" for i in range(1, len(names) + 2))
+        # A later record may already bear the suffixed name.
+        free = (c for c in candidates if c not in used and (c == name or c not in names))
+        used.append(next(free))
+    return used
+
+
+def _refuse_mismatch(names: list[str], records: Sequence[RunRecord]) -> None:
+    first = records[0].header
+    for name, record in zip(names, records, strict=True):
+        data, threat = record.header.data, record.header.threat
+        if data.hash != first.data.hash or data.sample_ids != first.data.sample_ids:
+            got = f"{names[0]} on {first.data.name} {first.data.hash[:12]} (n={len(first.data.sample_ids)})"
+            got += f" and {name} on {data.name} {data.hash[:12]} (n={len(data.sample_ids)})"
+            raise InputError(
+                "evaluations of the same samples", got=got, fix="the same --data and --n for all"
+            )
+        if threat.norm != first.threat.norm:
+            got = f"{names[0]} under {first.threat.norm} and {name} under {threat.norm}"
+            raise InputError("evaluations under the same norm", got=got, fix="one report per norm")
+
+
+def _shared_headlines(records: Sequence[RunRecord]) -> tuple[float, ...]:
+    # An unfinished run has not reached every radius; it must not narrow what the finished ones show.
+    finished = [r for r in records if r.header.status == "complete"] or records
+    kept = [r for r in finished[0].header.threat.headlines if all(_has(other, r) for other in finished)]
+    if not kept:
+        got = "; ".join(f"{r.name}: {r.header.threat.headlines}" for r in records)
+        raise InputError("a headline radius that all records share", got=got, fix="the same --eps for all")
+    return tuple(sorted(set(kept)))
+
+
+def _has(record: RunRecord, radius: float) -> bool:
+    return any(abs(h - radius) <= TOLERANCE for h in record.header.threat.headlines)
+
+
+def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> ModelResult:
+    attack, ids = np.asarray(record.samples["attack"]), np.asarray(record.samples["sample_id"])
+    covered = len(np.unique(ids[attack == CLEAN]))
+    if not covered:
+        raise InputError(f"clean predictions of {name}", got="none", fix="evaluating it again")
+    grid = record.header.threat.grid
+    reached = [r for r in headlines if r <= max(grid) + TOLERANCE]
+    return ModelResult(
+        name=name,
+        record=record,
+        accuracy=record.accuracy,
+        robust={r: record.robust_accuracy_at(r) for r in reached},
+        curve=tuple((r, record.robust_accuracy_at(r)) for r in sorted({*grid, *reached})),
+        yields=_yields(record, max(headlines)),
+        checks=tuple(record.checks),
+        verdict=record.verdict,
+        status="partial" if record.header.status == "interrupted" else record.header.status,
+        covered=covered,
+    )
+
+
+def _yields(record: RunRecord, radius: float) -> tuple[AttackYield, ...]:
+    columns = {n: np.asarray(record.samples[n]) for n in ("sample_id", "attack", "radius", "success")}
+    right = np.asarray(record.header.data.sample_ids)[record.clean_mask()]
+    kept = (columns["radius"] <= radius + TOLERANCE) & np.isin(columns["sample_id"], right)
+    taken: set[int] = set()
+    found = []
+    for attack in _attack_order(record):
+        tried = kept & (columns["attack"] == attack)
+        fooled = {int(i) for i in columns["sample_id"][tried & columns["success"]]}
+        met = len(np.unique(columns["sample_id"][tried]))
+        found.append(AttackYield(attack, met, len(fooled - taken), len(fooled)))
+        taken |= fooled
+    return tuple(found)
+
+
+def _attack_order(record: RunRecord) -> list[str]:
+    seen = list(dict.fromkeys(record.samples["attack"].to_pylist()))
+    listed = [str(a["name"]) for a in record.header.suite.attacks if "name" in a]
+    return [a for a in dict.fromkeys([*listed, *seen]) if a in seen and a != CLEAN]
+
+
+def _paired(model: ModelResult, base: ModelResult) -> Iterator[Paired]:
+    for radius in sorted(model.robust.keys() & base.robust.keys()):
+        ours, theirs = model.record.robust_mask(radius), base.record.robust_mask(radius)
+        difference = bootstrap(ours.astype(float) - theirs.astype(float))
+        yield Paired(model.name, base.name, radius, difference, mcnemar(ours, theirs))

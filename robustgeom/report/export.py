@@ -1,0 +1,148 @@
+"""A comparison as JSON and as tidy CSV text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from robustgeom.report.tables import analyzer_rows
+
+if TYPE_CHECKING:
+    from robustgeom.report.compare import Comparison, ModelResult, Paired
+
+__all__ = ["as_json", "csv_tables"]
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return every number of the comparison as JSON text; missing numbers are null."""
+    return json.dumps(_plain(_content(comparison)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_tables(comparison: Comparison) -> dict[str, str]:
+    """Return {name: CSV text}: models, curves, checks, geometry and logits, one measurement per row."""
+    tables = {
+        "models": _model_rows(comparison),
+        "curves": _curve_rows(comparison),
+        "checks": _check_rows(comparison),
+        "geometry": _geometry_rows(comparison.models),
+        "logits": _logit_rows(comparison.models),
+    }
+    return {name: _csv(rows) for name, rows in tables.items()}
+
+
+def _content(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "norm": comparison.norm,
+        "headlines": list(comparison.headlines),
+        "baseline": comparison.baseline,
+        "summary": comparison.summary,
+        "sentences": list(comparison.sentences),
+        "models": [_model_content(m) for m in comparison.models],
+        "paired": [asdict(p) for p in comparison.paired],
+        "claims": [asdict(c) for c in comparison.claims],
+    }
+
+
+def _model_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    pairs = {(p.name, p.radius): p for p in comparison.paired}
+    return [
+        _model_row(m, comparison.norm, radius, pairs.get((m.name, radius)))
+        | {"baseline": comparison.baseline}
+        for m in comparison.models
+        for radius in m.robust
+    ]
+
+
+def _curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": m.name,
+            "norm": comparison.norm,
+            "radius": r,
+            "value": i.value,
+            "low": i.low,
+            "high": i.high,
+            "n": i.n,
+        }
+        for m in comparison.models
+        for r, i in m.curve
+    ]
+
+
+def _check_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    return [{"model": m.name, **check.model_dump()} for m in comparison.models for check in m.checks]
+
+
+def _model_content(model: ModelResult) -> dict[str, Any]:
+    header = model.record.header
+    return {
+        "name": model.name,
+        "status": model.status,
+        "accuracy": asdict(model.accuracy),
+        "robust": [{"radius": r, **asdict(i)} for r, i in model.robust.items()],
+        "curve": [{"radius": r, **asdict(i)} for r, i in model.curve],
+        "yields": [asdict(y) for y in model.yields],
+        "checks": [c.model_dump() for c in model.checks],
+        "trustworthy": model.verdict.trustworthy,
+        "reasons": list(model.verdict.reasons),
+        "fingerprint": model.record.fingerprint(),
+        "header": header.model_dump(mode="json"),
+    }
+
+
+def _model_row(model: ModelResult, norm: str, radius: float, pair: Paired | None) -> dict[str, Any]:
+    robust, totals = model.robust[radius], model.record.header.totals
+    return {
+        "model": model.name,
+        "status": model.status,
+        "trustworthy": model.verdict.trustworthy,
+        "noise": model.record.header.model.noise,
+        "n": model.accuracy.n,
+        "clean": model.accuracy.value,
+        "clean_low": model.accuracy.low,
+        "clean_high": model.accuracy.high,
+        "norm": norm,
+        "radius": radius,
+        "robust": robust.value,
+        "robust_low": robust.low,
+        "robust_high": robust.high,
+        "difference": pair.difference.value if pair else None,
+        "difference_low": pair.difference.low if pair else None,
+        "difference_high": pair.difference.high if pair else None,
+        "p_value": pair.p_value if pair else None,
+        "forward_calls_per_sample": totals.forward_calls / model.accuracy.n,
+        "backward_calls_per_sample": totals.backward_calls / model.accuracy.n,
+    }
+
+
+def _geometry_rows(models: Iterable[ModelResult]) -> list[dict[str, Any]]:
+    return [row | {"model": m.name} for m in models for row in analyzer_rows(m.record)]
+
+
+def _logit_rows(models: Iterable[ModelResult]) -> list[dict[str, Any]]:
+    tables = [(m.name, m.record.tables["logits"]) for m in models if "logits" in m.record.tables]
+    return [row | {"model": name} for name, table in tables for row in table.to_pylist()]
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a missing number is null."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

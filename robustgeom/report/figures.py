@@ -1,0 +1,171 @@
+"""Charts of a comparison with their titles, findings and data tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from robustgeom.registry import MEASURES
+from robustgeom.report.charts import accuracy_chart, axis_title, geometry_chart, histogram_chart
+from robustgeom.report.compare import Comparison, ModelResult, radius_text
+from robustgeom.report.tables import Histogram, aggregates, histograms
+
+__all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures"]
+
+GEOMETRY = ("capacity", "radius", "dimension")
+LOGITS = ("logit_gap", "confidence", "max_logit")
+Cell = str | float | int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart: its id in the page, title, one-sentence finding, and its data as a table."""
+
+    id: str
+    title: str
+    finding: str
+    chart: alt.LayerChart | alt.FacetChart
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    group: str = ""
+
+
+def accuracy_figure(comparison: Comparison) -> Figure:
+    """Return the chart of robust accuracy against the radius."""
+    first = comparison.models[0].record.header
+    in_steps = comparison.norm == "linf" and tuple(first.data.domain) == (0.0, 1.0)
+    scale, unit = (255.0, "in 1/255") if in_steps else (1.0, "in input units")
+    curves = {m.name: m.curve for m in comparison.models}
+    chart = accuracy_chart(
+        curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit
+    )
+    rows = tuple(
+        (m.name, radius_text(r, comparison.norm), percent(i.value), percent(i.low), percent(i.high), i.n)
+        for m in comparison.models
+        for r, i in m.curve
+    )
+    columns = ("model", f"eps ({comparison.norm})", "robust accuracy", "low", "high", "n")
+    return Figure("accuracy", "Accuracy against eps", _accuracy_finding(comparison), chart, columns, rows)
+
+
+def geometry_figures(comparison: Comparison) -> list[Figure]:
+    """Return one chart per model and measure, on axes that the models share."""
+    found = []
+    for measure in GEOMETRY:
+        tables = {m.name: aggregates(m.record, measure) for m in comparison.models}
+        points = [r["value"] + 2 * (r["se"] or 0) for rows in tables.values() for r in rows]
+        high = 1.05 * max(points, default=0.0) or 1.0
+        found += [_geometry_figure(n, measure, rows, high) for n, rows in tables.items() if rows]
+    order = [m.name for m in comparison.models]
+    ranked = sorted(found, key=lambda f: order.index(f.group))
+    return [replace(figure, id=f"geometry-{i}") for i, figure in enumerate(ranked)]
+
+
+def logit_figures(comparison: Comparison) -> list[Figure]:
+    """Return one chart per model and logits measure, on axes that the models share."""
+    found = []
+    for measure in LOGITS:
+        panels = histograms([m.record for m in comparison.models], measure)
+        top = max((float(s.max()) for h in panels if h for s in h.shares.values()), default=1.0)
+        pairs = zip(comparison.models, panels, strict=True)
+        found += [_logit_figure(m.name, measure, h, 1.05 * top) for m, h in pairs if h]
+    order = [m.name for m in comparison.models]
+    ranked = sorted(found, key=lambda f: order.index(f.group))
+    return [replace(figure, id=f"logits-{i}") for i, figure in enumerate(ranked)]
+
+
+def calibration(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """Return rows of calibration error at the logits: model, condition, value with error, n."""
+    return [
+        (m.name, row["condition"], f"{row['value']:.3f}{_plus_minus(row)}", _count(row))
+        for m in comparison.models
+        for row in aggregates(m.record, "calibration_error")
+        if row["stage"] == "logits"
+    ]
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage.
+
+    >>> percent(0.7021)
+    '70.2 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def _accuracy_finding(comparison: Comparison) -> str:
+    radius = comparison.strictest
+    reached = [m for m in comparison.models if radius in m.robust]
+    ranked = sorted(reached, key=lambda m: -m.robust[radius].value)
+    best, worst = ranked[0], ranked[-1]
+    place = f"{comparison.norm} {radius_text(radius, comparison.norm)}"
+    text = f"At {place} {_fall(best, radius)}"
+    return f"{text}." if best is worst else f"{text}, {_fall(worst, radius)}."
+
+
+def _fall(model: ModelResult, radius: float) -> str:
+    robust, clean = percent(model.robust[radius].value), percent(model.accuracy.value)
+    doubt = "" if model.verdict.trustworthy else " (suspicious)"
+    return f"{model.name} keeps {robust}{doubt} of its {clean} clean accuracy"
+
+
+def _geometry_figure(name: str, measure: str, rows: list[dict[str, Any]], high: float) -> Figure:
+    columns = ("stage", "condition", axis_title(measure), "standard error", "P", "M", "N")
+    body = tuple(
+        (r["stage"], r["condition"], _number(r["value"]), _number(r["se"]), r["P"], r["M"], r["N"])
+        for r in rows
+    )
+    title = f"{measure.capitalize()} per stage"
+    return Figure(
+        "", title, _geometry_finding(measure, rows), geometry_chart(rows, high=high), columns, body, name
+    )
+
+
+def _geometry_finding(measure: str, rows: list[dict[str, Any]]) -> str:
+    values = {(r["stage"], r["condition"]): r["value"] for r in rows}
+    paired = [
+        s for s in dict.fromkeys(r["stage"] for r in rows) if {(s, "clean"), (s, "attacked")} <= values.keys()
+    ]
+    if not paired:
+        return f"{measure.capitalize()} was measured under one condition only."
+    clean, attacked = values[paired[-1], "clean"], values[paired[-1], "attacked"]
+    change = f" ({100 * (attacked / clean - 1):+.0f} %)" if clean else ""
+    moved = f"{measure} goes from {clean:.3g} clean to {attacked:.3g} attacked{change}"
+    return f"At the last stage, {paired[-1]}, {moved}{_better(measure)}."
+
+
+def _better(measure: str) -> str:
+    known = MEASURES.get(measure)
+    if known is None or known.higher_is_better is None:
+        return ""
+    return "; higher is better" if known.higher_is_better else "; lower is better"
+
+
+def _logit_figure(name: str, measure: str, histogram: Histogram, top: float) -> Figure:
+    conditions = list(histogram.shares)
+    shares = np.column_stack([histogram.shares[c] for c in conditions])
+    body = tuple(
+        (f"{a:.3g} to {b:.3g}", *(percent(s) for s in row))
+        for a, b, row in zip(histogram.edges[:-1], histogram.edges[1:], shares, strict=True)
+        if row.any()
+    )
+    label = measure.replace("_", " ").capitalize()
+    moved = ", ".join(f"{histogram.means[c]:.3g} {c} (n = {histogram.counts[c]})" for c in conditions)
+    chart = histogram_chart(histogram, measure, top=top)
+    columns = (axis_title(measure), *conditions)
+    return Figure("", label, f"The mean {label.lower()} is {moved}.", chart, columns, body, name)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _plus_minus(row: dict[str, Any]) -> str:
+    return "" if row["se"] is None else f" \N{PLUS-MINUS SIGN} {row['se']:.3f}"
+
+
+def _count(row: dict[str, Any]) -> str:
+    return str((row["P"] or 0) * (row["M"] or 0) or "")

@@ -1,0 +1,210 @@
+"""The report as one page: no network, readable without colour, on a phone, in the dark and on paper."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustgeom.files import write_text
+from robustgeom.report.claims import RULES, ClaimResult
+from robustgeom.report.compare import Comparison, ModelResult, p_text, radius_text
+from robustgeom.report.figures import (
+    Figure,
+    accuracy_figure,
+    calibration,
+    geometry_figures,
+    logit_figures,
+    percent,
+)
+from robustgeom.report.images import examples
+from robustgeom.stats import Interval
+
+__all__ = ["write_report"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
+
+
+def write_report(comparison: Comparison, path: str | Path) -> Path:
+    """Write `comparison` as one self-contained page that opens from disk; return its path.
+
+    Raises `OutputError` where the place cannot be written; nothing is left behind then.
+    """
+    return write_text(path, render(comparison))
+
+
+def render(comparison: Comparison) -> str:
+    """Return the page; the same comparison gives the same text."""
+    accuracy, geometry, logits = (
+        accuracy_figure(comparison),
+        geometry_figures(comparison),
+        logit_figures(comparison),
+    )
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    context = {
+        "comparison": comparison,
+        "accuracy": accuracy,
+        "geometry": _by_model(geometry),
+        "logits": _by_model(logits),
+        "calibration": calibration(comparison),
+        "checks": _check_matrix(comparison),
+        "pairs": {(p.name, p.radius): p for p in comparison.paired},
+        "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
+        "specs": _json([accuracy, *geometry, *logits]),
+        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "bundle": Markup(_bundle()),
+        "script": Markup(script),
+        "policy": _policy(_bundle(), script),
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "interval": _interval,
+        "percent": percent,
+        "p": p_text,
+        "status": STATUS_WORDS.__getitem__,
+        "effect": _effect,
+        "provenance": _provenance,
+        "command": _command,
+        "points": _points,
+        "rule_text": _rule_text,
+    }
+    environment.globals["radius_text"] = radius_text
+    return environment
+
+
+@cache
+def _bundle() -> str:
+    return (
+        str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+        .replace("</script", r"<\/script")
+        .replace("<!--", r"<\!--")
+    )
+
+
+def _policy(*scripts: str) -> str:
+    """A content policy that runs these scripts only and lets nothing be fetched."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(figures: list[Figure]) -> Markup:
+    """Chart specs as JSON that cannot end the script element it sits in."""
+    text = json.dumps(
+        {f.id: f.chart.to_dict() for f in figures}, ensure_ascii=True, allow_nan=False, sort_keys=True
+    )
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:
+    return [(name, list(group)) for name, group in groupby(figures, key=lambda f: f.group)]
+
+
+def _check_matrix(comparison: Comparison) -> list[tuple[str, list[Any]]]:
+    names = dict.fromkeys(c.name for m in comparison.models for c in m.checks)
+    found = [{c.name: c for c in m.checks} for m in comparison.models]
+    return [(name, [by.get(name) for by in found]) for name in names]
+
+
+def _interval(interval: Interval) -> str:
+    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _points(interval: Interval) -> str:
+    return f"{100 * interval.value:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def _effect(result: ClaimResult) -> str:
+    if result.interval is None:
+        return "none"
+    return f"{result.interval.value:.3g} [{result.interval.low:.3g}, {result.interval.high:.3g}]"
+
+
+def _rule_text(result: ClaimResult) -> str:
+    """The rule as its docstring states it, after the first sentence."""
+    text = " ".join((RULES[result.claim.rule].__doc__ or "").split())
+    return text[text.index("Rule:") :] if "Rule:" in text else text
+
+
+def _provenance(model: ModelResult) -> list[tuple[str, str]]:
+    header = model.record.header
+    ids = header.data.sample_ids
+    return [
+        ("status", f"{model.status}{': ' + header.error if header.error else ''}"),
+        ("created", header.created),
+        ("commit", _commit(header.commit, header.dirty)),
+        ("model", f"{header.model.reference}, {header.model.parameters:,} parameters"),
+        ("model digest", header.model.digest),
+        ("data", f"{header.data.name}, {header.data.split}, {len(ids)} samples"),
+        ("data hash", header.data.hash),
+        ("suite", f"{header.suite.name}, version {header.suite.version}"),
+        ("suite digest", header.suite.digest),
+        ("record fingerprint", model.record.fingerprint()),
+        ("seeds", f"run {header.seed}, training {header.model.seed}"),
+        ("device", header.device),
+        (
+            "cost",
+            f"{header.totals.forward_calls:,} forward and {header.totals.backward_calls:,} backward calls, "
+            f"{header.totals.seconds:,.0f} seconds",
+        ),
+        ("plan", _pairs(header.plan)),
+        ("attacks", "; ".join(_pairs(a) for a in header.suite.attacks)),
+        ("arguments as passed", _pairs(header.arguments)),
+        ("arguments as resolved", _pairs(header.resolved)),
+        ("packages", ", ".join(f"{k} {v}" for k, v in sorted(header.packages.items()))),
+    ]
+
+
+def _commit(commit: str | None, dirty: bool | None) -> str:
+    if commit is None:
+        return "not in a git checkout"
+    return f"{commit} with uncommitted changes" if dirty else commit
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    items: Iterable[tuple[str, Any]] = values.items()
+    return ", ".join(f"{k} = {json.dumps(v, default=str, ensure_ascii=False)}" for k, v in items) or "none"
+
+
+def _command(model: ModelResult) -> str:
+    header = model.record.header
+    passed = {k: header.arguments[k] for k in ("eps", "batch_size") if header.arguments.get(k) is not None}
+    options = {
+        "data": header.data.name,
+        "split": header.data.split,
+        "suite": header.suite.name,
+        "norm": header.threat.norm,
+        "n": len(header.data.sample_ids),
+        "seed": header.seed,
+        **passed,
+    }
+    flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+    own = [part for attack in header.arguments.get("attacks") or () for part in ("--attack", str(attack))]
+    return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own])

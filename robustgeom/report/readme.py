@@ -1,0 +1,112 @@
+"""The tables in attacks/README.md, zoo/README.md and reports/README.md, generated from cards and records."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from robustgeom import content
+
+__all__ = ["readmes"]
+
+_BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
+
+
+def readmes() -> dict[Path, str]:
+    """Return what each README of the content folders should say, by its path."""
+    root = content.content_root()
+    tables = {"attacks": f"{_attacks()}\n\n{_suites()}", "zoo": _zoo(), "reports": _reports(root / "reports")}
+    return {
+        root / name / "README.md": _refresh(root / name / "README.md", table)
+        for name, table in tables.items()
+    }
+
+
+def _refresh(path: Path, table: str) -> str:
+    before, _, rest = path.read_text().partition(_BEGIN)
+    return f"{before}{_BEGIN}\n{table}\n{_END}{rest.partition(_END)[2]}"
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heads = list(columns)
+    lines = [heads, ["---"] * len(heads), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cards(kind: str) -> list[dict[str, Any]]:
+    return [tomllib.loads(content.find(kind, name).read_text()) for name in content.names(kind)]
+
+
+def _attacks() -> str:
+    columns = ("attack", "kind", "needs", "norms", "paper", "cost", "fails")
+    return _table(
+        columns,
+        (
+            (
+                f"[{c['name']}](../{c['file']})",
+                c["kind"],
+                c["access"],
+                ", ".join(c["norms"]),
+                c["paper"],
+                c["cost"],
+                c["fails"],
+            )
+            for c in _cards("attack card")
+        ),
+    )
+
+
+def _suites() -> str:
+    return _table(
+        ("suite", "version", "what for", "attacks"),
+        (
+            (
+                f"[{s['name']}](suites/{s['name']}.toml)",
+                str(s["version"]),
+                s["description"],
+                ", ".join(a["name"] for a in s["attacks"]),
+            )
+            for s in _cards("suite")
+        ),
+    )
+
+
+def _zoo() -> str:
+    columns = (
+        "model",
+        "trained against",
+        "rho",
+        "clean, 10,000 test images",
+        "robust at linf 8/255",
+        "at 0.1",
+    )
+    return _table(columns, (_zoo_row(card) for card in _cards("model")))
+
+
+def _zoo_row(card: dict[str, Any]) -> list[str]:
+    facts = json.loads(content.find("model", card["name"]).with_name("expected.json").read_text())
+    suite = facts["suite"]
+    robust = [f"{100 * suite['robust'][r] / suite['n']:.1f} %" for r in ("0.0313725", "0.1")]
+    clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
+    return [f"[{card['name']}]({card['name']}/card.toml)", card["threat"], f"{card['rho']:g}", clean, *robust]
+
+
+def _reports(folder: Path) -> str:
+    found = sorted(folder.glob("*/comparison.json"))
+    rows = (_report_row(path) for path in found)
+    return _table(("report", "models", "what came out"), rows)
+
+
+def _report_row(path: Path) -> list[str]:
+    facts = json.loads(path.read_text())
+    name = path.parent.name
+    models = ", ".join(m["name"] for m in facts["models"])
+    return [f"[{name}]({name}/report.html)", models, facts["summary"]]
+
+
+if __name__ == "__main__":
+    for readme, text in readmes().items():
+        readme.write_text(text)

@@ -1,0 +1,1 @@
+"""Training: one objective, one file; one readable loop; recipes in, zoo folders out."""

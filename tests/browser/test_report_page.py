@@ -1,0 +1,117 @@
+"""The report in a real browser, without network: it draws, fits, and says nothing in the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Page
+
+OVERFLOW = "() => document.scrollingElement.scrollWidth - window.innerWidth"
+BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
+CHARTS = """() => Array.from(
+    document.querySelectorAll('[data-chart]'), e => e.querySelectorAll('svg, canvas').length
+)"""
+WIDTHS = """() => Array.from(
+    document.querySelectorAll('.chart'), e => [e.querySelector('svg').clientWidth, e.clientWidth]
+)"""
+
+
+@dataclass
+class Visit:
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def visit(chromium, report):
+    contexts = []
+
+    def open_page(width=1200, **settings):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, offline=True, **settings)
+        contexts.append(context)
+        seen = Visit(context.new_page())
+        seen.page.on("console", lambda m: seen.complaints.append(f"{m.type}: {m.text}"))
+        seen.page.on("pageerror", lambda e: seen.complaints.append(str(e)))
+        seen.page.on("dialog", lambda d: (seen.complaints.append(d.message), d.dismiss()))
+        seen.page.on("request", lambda r: seen.requests.append(r.url))
+        seen.page.goto(report.as_uri())
+        if settings.get("java_script_enabled", True):
+            seen.page.wait_for_selector("html[data-charts=drawn]", timeout=120_000)
+        return seen
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_page_draws_fits_and_is_quiet(visit, report, width, scheme):
+    seen = visit(width, color_scheme=scheme)
+    assert seen.complaints == []
+    assert [u for u in seen.requests if not u.startswith("data:")] == [report.as_uri()]
+    drawn = seen.page.evaluate(CHARTS)
+    assert len(drawn) == 1 + 4 * 3 + 4 * 3
+    assert set(drawn) == {1}
+    assert seen.page.evaluate(OVERFLOW) <= 0
+
+
+def test_charts_are_as_wide_as_their_place(visit):
+    page = visit(400).page
+    assert all(250 < drawn <= place for drawn, place in page.evaluate(WIDTHS))
+
+
+def test_dark_and_light_swap_ground_and_ink(visit):
+    page = visit(color_scheme="dark").page
+    label = "() => getComputedStyle(document.querySelector('.chart svg text')).fill"
+    dark = page.evaluate(BACKGROUND), page.evaluate(label)
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(BACKGROUND), page.evaluate(label)
+    assert dark == ("rgb(21, 24, 29)", "rgb(228, 231, 235)")
+    assert light == ("rgb(255, 255, 255)", "rgb(27, 31, 36)")
+
+
+def test_paper_shows_every_table_and_closes_them_again(visit):
+    page = visit().page
+    count = "() => document.querySelectorAll('details[open]').length"
+    assert page.evaluate(count) == 0
+    page.emulate_media(media="print")
+    page.wait_for_function("() => document.querySelectorAll('details:not([open])').length === 0")
+    assert page.locator("nav").is_hidden()
+    assert page.locator(".chart svg").first.is_visible()
+    assert page.locator("details table").last.is_visible()
+    page.emulate_media(media="screen")
+    page.wait_for_function("() => document.querySelectorAll('details[open]').length === 0")
+    assert page.pdf()[:5] == b"%PDF-"
+
+
+def test_the_page_is_complete_without_scripts(visit):
+    seen = visit(400, java_script_enabled=False)
+    told = seen.page.locator("header noscript")
+    assert "Every chart's numbers are in the table below it" in told.inner_text()
+    assert told.bounding_box()["height"] > 20
+    seen.page.locator("summary").first.click()
+    assert seen.page.locator("figure table").first.is_visible()
+    assert [c for c in seen.complaints if "script" not in c.lower()] == []
+
+
+def test_keyboard_and_screen_readers_find_their_way(visit):
+    page = visit().page
+    assert page.get_by_role("main").count() == 1
+    assert page.get_by_role("navigation", name="Sections").count() == 1
+    assert page.get_by_role("img", name="Accuracy against eps. At linf 0.1").count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "skip"
+    assert page.evaluate("() => new Set(Array.from(document.querySelectorAll('[id]'), e => e.id)).size") == (
+        page.locator("[id]").count()
+    )
+
+
+def test_an_untrusted_name_is_text_in_table_and_chart(visit):
+    page = visit().page
+    name = "<img src=x onerror=alert(1)>"
+    assert page.get_by_role("rowheader", name=name).count() > 0
+    assert page.locator("svg text", has_text="<img src=x").count() > 0
+    assert page.locator("img[onerror]").count() == 0

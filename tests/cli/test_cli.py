@@ -1,0 +1,319 @@
+"""The command line as a person meets it: real processes, real messages, real exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from robustgeom.records import load_record
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "robustgeom", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+DEFENSE = """
+import torch
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    def forward(self, x):
+        return self.net(x)
+
+def build():
+    return Small().eval()
+
+def softmax():
+    return nn.Sequential(Small(), nn.Softmax(1)).eval()
+
+class Nan(Small):
+    def forward(self, x):
+        return super().forward(x) * float("nan")
+
+def nan():
+    return Nan().eval()
+
+class Pair(Small):
+    def forward(self, x):
+        return super().forward(x), x
+
+def pair():
+    return Pair().eval()
+
+def five():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5)).eval()
+
+def training():
+    return Small().train()
+
+def raises():
+    raise RuntimeError("no weights")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def defense(tmp_path):
+    (tmp_path / "my_defense.py").write_text(DEFENSE)
+    return tmp_path
+
+
+def test_help_starts_without_torch(tmp_path):
+    code = (
+        "import sys; sys.argv = ['robustgeom', '--help']\n"
+        "from robustgeom.cli.main import cli\n"
+        "try: cli()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "assert 'altair' not in sys.modules, 'altair was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("evaluate", "report", "ls", "show", "check", "doctor", "train"):
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report", "ls", "show", "check", "doctor", "train"])
+def test_every_verb_has_help(verb, tmp_path):
+    done = run(verb, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(defense):
+    done = run(
+        "evaluate",
+        "my_defense.py:build",
+        "--data",
+        "fashion-mnist",
+        "--suite",
+        "quick-linf",
+        "--n",
+        32,
+        cwd=defense,
+    )
+    out = defense / "runs" / "quick-linf"
+    assert done.returncode == 3, done.stderr  # an untrained net is no better than chance: a check fired
+    assert "clean accuracy" in done.stderr
+    assert load_record(out / "runs" / "my_defense").header.model.reference == "my_defense.py:build"
+    assert "my_defense" in (out / "report.html").read_text()
+    assert done.stdout.strip().endswith("report.html")
+    assert "stand" in done.stderr  # one plain line per finished job
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("nowhere.py:build", "expected a Python file, got nowhere.py, which does not exist"),
+        ("my_defense.py:biuld", "try build"),
+        ("my_defense.py:number", "expected a torch.nn.Module"),
+        ("my_defense.py:raises", "RuntimeError: no weights"),
+        ("my_defense.py:softmax", "expected logits, got rows in [0, 1]"),
+        ("my_defense.py:nan", "expected finite float logits"),
+        ("my_defense.py:five", "expected 10 logits"),
+        ("my_defense.py:pair", "expected a model that returns one tensor"),
+        ("my_defense.py:training", "expected a model in eval mode"),
+        ("fmnist-cnn-standart", "try fmnist-cnn-standard"),
+        ("no_such_module:build", "expected no_such_module to import"),
+    ],
+)
+def test_bad_models_end_in_one_message_and_nothing_written(defense, reference, said):
+    done = run("evaluate", reference, "--n", 32, cwd=defense)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert "; try " in done.stderr
+    assert not (defense / "runs").exists() or not any((defense / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--suite", "quick-lnif"], "try quick-linf"),
+        (["--data", "fashion"], "fashion-mnist"),
+        (["--eps", "-1"], "expected a finite radius"),
+        (["--eps", "0"], "expected eps > 0"),
+        (["--norm", "l7"], "expected the name of a known norm"),
+        (["--split", "tset"], "expected split"),
+        (["--n", "5000"], "expected 1 to 1000 samples"),
+        (["--attack", "missing.py:attack"], "which does not exist"),
+        (["--data", "missing.npz"], "expected an .npz"),
+    ],
+)
+def test_bad_options_end_in_one_message(tmp_path, options, said):
+    done = run("evaluate", "fmnist-cnn-standard", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
+
+
+def test_an_existing_or_unwritable_output_folder_is_refused_at_once(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    done = run("evaluate", "fmnist-cnn-standard", "--out", "taken", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not exist yet" in done.stderr
+    assert (tmp_path / "taken" / "notes.txt").read_text() == "mine"
+    done = run(
+        "evaluate", "fmnist-cnn-standard", "--out", tmp_path / "taken" / "notes.txt" / "x", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "can be created" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    done = run(
+        "evaluate",
+        "fmnist-cnn-standard",
+        "fmnist-cnn-pgd-at",
+        "--n",
+        40,
+        "--eps",
+        "8/255",
+        "--out",
+        "a",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_report_compares_records(finished):
+    done = run("report", "a", "--baseline", "fmnist-cnn-standard", "--out", "b", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((finished / "b" / "comparison.json").read_text())
+    assert [m["name"] for m in facts["models"]] == ["fmnist-cnn-pgd-at", "fmnist-cnn-standard"]
+    assert "fmnist-cnn-pgd-at is more robust" in facts["summary"]
+    again = run("report", "a", "--out", "b", cwd=finished)
+    assert again.returncode == 0
+
+
+def test_show_describes_records_models_suites_and_attacks(finished):
+    record = run("show", "a/runs/fmnist-cnn-pgd-at", cwd=finished)
+    assert "clean accuracy" in record.stdout
+    header = json.loads(run("show", "a/runs/fmnist-cnn-pgd-at", "--json", cwd=finished).stdout)
+    assert header["arguments"]["eps"] == "8/255"
+    assert "sha256" in run("show", "fmnist-cnn-standard", cwd=finished).stdout
+    assert json.loads(run("show", "quick-linf", "--json", cwd=finished).stdout)["norm"] == "linf"
+    wrong = run("show", "pgdd", cwd=finished)
+    assert wrong.returncode == 2
+    assert "try" in wrong.stderr
+    assert "pgd" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("header.json", lambda raw: raw[:100]),
+        ("header.json", lambda raw: raw.replace(b'"schema_version": 1', b'"schema_version": 99')),
+        ("samples.parquet", lambda raw: raw[:200]),
+        ("arrays.safetensors", lambda raw: raw[:20]),
+    ],
+)
+def test_a_damaged_record_is_refused(finished, tmp_path, name, damage):
+    import shutil
+
+    shutil.copytree(finished / "a" / "runs" / "fmnist-cnn-standard", tmp_path / "run")
+    file = tmp_path / "run" / name
+    file.write_bytes(damage(file.read_bytes()))
+    done = run("report", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "; try evaluating again" in done.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_report_refuses_folders_without_records_and_unknown_baselines(finished, tmp_path):
+    done = run("report", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "header.json" in done.stderr
+    done = run("report", "a", "--baseline", "fmnist-cnn-standart", "--out", tmp_path / "r", cwd=finished)
+    assert done.returncode == 2
+    assert "fmnist-cnn-standard" in done.stderr
+
+
+def test_ls_lists_and_prints_json(tmp_path):
+    for kind, name in (
+        ("models", "fmnist-cnn-standard"),
+        ("suites", "quick-linf"),
+        ("attacks", "apgd"),
+        ("data", "fashion-mnist"),
+    ):
+        assert name in run("ls", kind, cwd=tmp_path).stdout
+        rows = json.loads(run("ls", kind, "--json", cwd=tmp_path).stdout)
+        assert name in [row["name"] for row in rows]
+
+
+def test_check_takes_models_through_the_door_and_validates_files(defense, finished):
+    good = run("check", "my_defense.py:build", cwd=defense)
+    assert good.returncode == 0
+    assert "pass  gradients" in good.stdout
+    bad = run("check", "my_defense.py:softmax", cwd=defense)
+    assert bad.returncode == 2
+    (defense / "suite.toml").write_text('name = "x"\n')
+    bad = run("check", "suite.toml", cwd=defense)
+    assert bad.returncode == 2
+    assert "expected a valid suite" in bad.stderr
+    assert run("check", finished / "a" / "runs" / "fmnist-cnn-standard", cwd=defense).returncode == 0
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    import shutil
+
+    from robustgeom import content
+
+    root = content.content_root()
+    for part in ("attacks", "zoo"):
+        shutil.copytree(root / part, tmp_path / "content" / part)
+    weights = tmp_path / "content" / "zoo" / "fmnist-cnn-standard" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    done = run("evaluate", "fmnist-cnn-standard", cwd=tmp_path, ROBUSTGEOM_CONTENT=str(tmp_path / "content"))
+    assert done.returncode == 2
+    assert "expected weights with sha256" in done.stderr
+
+
+def test_doctor_says_what_works(tmp_path):
+    done = run("doctor", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "ok    content" in done.stdout
+
+
+def test_ctrl_c_leaves_finished_jobs_usable(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robustgeom", "evaluate", "fmnist-cnn-pgd-at", "--n", "500", "--out", "cut"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "stand" in process.stderr.readline()  # the first job has finished
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    record = load_record(tmp_path / "cut" / "runs" / "fmnist-cnn-pgd-at")
+    assert record.header.status == "interrupted"
+    assert "interrupted" in out
+    assert Path(tmp_path / "cut" / "report.html").is_file()
+    done = run("report", "cut", "--out", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

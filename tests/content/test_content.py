@@ -1,0 +1,125 @@
+"""Everything in attacks/, zoo/ and reports/ is valid, fresh, and says what it should."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustgeom import content
+from robustgeom.attacks import ATTACKS
+from robustgeom.harness.evaluate import evaluate
+from robustgeom.harness.options import RunOptions
+from robustgeom.harness.suite import load_suite
+from robustgeom.models.card import read_card
+from robustgeom.models.load import load_model
+from robustgeom.records import load_record
+from robustgeom.report.readme import readmes
+from robustgeom.training.export import expected
+from robustgeom.training.recipe import read_recipe
+
+ROOT = content.content_root()
+MODELS, SUITES = content.names("model"), content.names("suite")
+RECORDS = sorted(f.parent for f in (ROOT / "reports").glob("*/runs/*/header.json"))
+
+
+def test_the_zoo_has_what_it_promises():
+    assert {
+        "fmnist-cnn-standard",
+        "fmnist-cnn-pgd-at",
+        "fmnist-cnn-gaussian",
+        "fmnist-resnet-standard",
+        "fmnist-resnet-pgd-at",
+    } <= set(MODELS)
+
+
+def test_attack_cards_and_functions_are_the_same_list():
+    assert content.names("attack card") == sorted(ATTACKS)
+
+
+@pytest.mark.parametrize("path", list(readmes()), ids=lambda p: p.parent.name)
+def test_readme_tables_are_fresh(path):
+    assert path.read_text() == readmes()[path], "run `make tables`"
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_are_valid_and_named_after_their_norm(name):
+    suite = load_suite(name)
+    assert suite.name == name
+    assert name.endswith(f"-{suite.norm}")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_zoo_folder_is_complete(name):
+    folder, card = content.find("model", name).parent, read_card(name)
+    recipe = read_recipe(folder / "recipe.toml")
+    weights = (folder / card.weights.file).read_bytes()
+    assert (recipe.name, recipe.family, recipe.seed) == (card.name, card.family, card.seed)
+    assert recipe.architecture.model_dump() == card.architecture.model_dump()
+    assert len(weights) == card.weights.bytes <= 2_000_000
+    assert hashlib.sha256(weights).hexdigest() == card.weights.sha256
+    assert {f.name for f in folder.iterdir()} == {
+        "card.toml",
+        "recipe.toml",
+        "model.safetensors",
+        "expected.json",
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_reproduces_its_numbers(name):
+    promised = json.loads((content.find("model", name).parent / "expected.json").read_text())
+    found = expected(load_model(name), full=False)
+    assert found["probe_ids"] == promised["probe_ids"]
+    torch.testing.assert_close(
+        torch.tensor(found["probe_logits"]), torch.tensor(promised["probe_logits"]), rtol=1e-3, atol=1e-3
+    )
+    assert abs(found["eval_correct"] - promised["eval_correct"]) <= 1
+    for radius, count in promised["suite"]["robust"].items():
+        assert abs(found["suite"]["robust"][radius] - count) <= 1  # 0.4 % of 200 samples may be near-ties
+
+
+def test_clean_accuracies_are_what_the_project_asks_of_its_models():
+    clean = {}
+    for name in MODELS:
+        facts = json.loads((content.find("model", name).parent / "expected.json").read_text())
+        assert facts["test_n"] == 10_000
+        clean[name] = facts["test_correct"] / facts["test_n"]
+    assert clean["fmnist-cnn-standard"] >= 0.90
+    assert clean["fmnist-resnet-standard"] >= 0.92
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="needs the package dataset-fashion-mnist"
+)
+@pytest.mark.parametrize("name", ["fmnist-cnn-standard", "fmnist-resnet-standard"])
+def test_clean_accuracy_on_all_test_images(name):
+    from robustgeom.data.load import load_dataset
+    from robustgeom.training.loop import share_correct
+
+    promised = json.loads((content.find("model", name).parent / "expected.json").read_text())
+    found = share_correct(load_model(name), load_dataset("fashion-mnist", split="test"))
+    assert abs(found * 10_000 - promised["test_correct"]) <= 2
+
+
+def test_adversarial_training_is_well_above_the_others():
+    robust = {}
+    for name in ("fmnist-cnn-standard", "fmnist-cnn-gaussian", "fmnist-cnn-pgd-at"):
+        record = evaluate(name, options=RunOptions(n=100, eps=0.1, analyze=False))
+        robust[name] = record.robust_accuracy
+    assert robust["fmnist-cnn-pgd-at"].low > robust["fmnist-cnn-standard"].high
+    assert robust["fmnist-cnn-pgd-at"].low > robust["fmnist-cnn-gaussian"].high
+
+
+def test_there_is_a_committed_report():
+    assert RECORDS
+
+
+@pytest.mark.parametrize("folder", RECORDS, ids=lambda p: p.name)
+def test_committed_records_are_valid_and_match_the_zoo(folder):
+    record = load_record(folder)
+    assert record.header.status == "complete"
+    assert record.header.model.name in MODELS
+    assert record.header.dirty is False
+    assert (folder.parents[1] / "report.html").is_file()

@@ -1,0 +1,262 @@
+"""The page: complete, self-contained, and safe against the names it prints."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import altair as alt
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustgeom.errors import InputError, OutputError
+from robustgeom.records import CheckResult
+from robustgeom.report import CLAIMS, compare, write_report
+from robustgeom.report.charts import COLOURS, accuracy_chart, geometry_chart, histogram_chart
+from robustgeom.report.images import examples
+from robustgeom.report.tables import aggregates, histograms
+
+EVIL = '<script>alert(1)</script>"&'
+RNG = np.random.default_rng(0)
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text of every script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] == "script":
+            self.scripts[-1] += data
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def _images(channels=1):
+    clean = RNG.random((3, channels, 6, 5)).astype(np.float32)
+    change = np.zeros_like(clean)
+    change[:, :, 0, 0], change[:, :, 1, 1] = 0.1, -0.05
+    names = {
+        "sample_ids": np.array([10, 11, 12]),
+        "labels": np.array([0, 1, 2]),
+        "predictions": np.array([1, 1, 7]),
+    }
+    arrays = {"clean": clean, "adversarial": clean + change, **names}
+    return {f"examples.{k}": v for k, v in arrays.items()}
+
+
+@pytest.fixture
+def comparison(make_record, make_geometry, make_logits):
+    tables = {
+        "geometry": make_geometry({"conv": ([0.2, 0.3], [0.1, 0.1]), "fc": ([0.4, 0.4], [0.1, 0.1])}),
+        "logits": make_logits(RNG.random(4), RNG.random(4)),
+        "logit_summary": make_geometry({"logits": ([0.03], [0.4])}, "calibration_error"),
+    }
+    check = CheckResult(
+        name="masked", status="fail", value=0.64, message="64 % zero gradients", action="use soft-gates"
+    )
+    fooled = {"pgd": (0.01, 0.05, 9.0, 9.0)}
+    first = make_record(
+        EVIL, fooled=fooled, tables=tables, arrays=_images(), checks=[check], model={"stages": ["conv"]}
+    )
+    return compare([first, make_record("plain", fooled={}, status="interrupted")], claims=CLAIMS)
+
+
+@pytest.fixture
+def text(comparison, tmp_path):
+    return write_report(comparison, tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def page(text):
+    return Page(text)
+
+
+def test_the_page_is_the_same_every_time(comparison, text, tmp_path):
+    assert write_report(comparison, tmp_path / "again.html").read_text(encoding="utf-8") == text
+
+
+def test_untrusted_names_never_become_markup(text, page):
+    assert "<script>alert" not in text
+    assert len(page.all("script")) == 3
+    assert all(a.get("onerror") is None for _, a in page.tags)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    specs = json.loads(page.scripts[0])
+    assert EVIL in json.dumps(specs["accuracy"], ensure_ascii=False).replace('\\"', '"')
+
+
+def test_nothing_is_fetched(page):
+    references = [
+        v for _, a in page.tags for k, v in a.items() if k in {"src", "href", "srcset", "action", "data"}
+    ]
+    assert references
+    assert [r for r in references if not r.startswith(("#", "data:"))] == []
+    policy = page.all("meta")[1]["content"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    assert re.search(r"url\(|@import", "".join(page.scripts[2:])) is None
+
+
+def test_the_chart_library_is_inlined_exactly_once(text):
+    assert text.count("window.vegaEmbed = ") + text.count("window.vegaEmbed=") == 1
+    assert len(text) < 1_300_000
+
+
+def test_every_chart_has_a_spec_a_name_and_a_table(page):
+    places = [a for a in page.all("div") if "data-chart" in a]
+    named = [a for a in page.all("div") if a.get("class") == "chart"]
+    specs = json.loads(page.scripts[0])
+    assert sorted(a["data-chart"] for a in places) == sorted(specs) != []
+    assert {"accuracy", "geometry-0", "logits-2"} <= specs.keys()
+    assert len(named) == len(places)
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 30 for a in named)
+    assert len(page.all("details")) >= len(places) + 2
+    assert all(spec["width"] == "container" for spec in specs.values())
+    assert max(len(v) for s in specs.values() for v in _datasets(s)) <= 120
+
+
+def _datasets(spec):
+    layers = [layer.get("data", {}).get("values", []) for layer in spec["layer"]]
+    return [*layers, spec.get("data", {}).get("values", []), *spec.get("datasets", {}).values()]
+
+
+def test_headers_have_scope_and_pictures_have_words(page):
+    assert all(a.get("scope") in {"col", "row"} for a in page.all("th"))
+    assert len(page.all("img")) == 9
+    assert all(a["alt"] for a in page.all("img"))
+    assert {tag for tag, _ in page.tags} >= {"header", "main", "nav", "footer", "noscript"}
+
+
+def test_the_words_on_the_page(text):
+    flat = re.sub(r"<[^>]+>", " ", text[text.index("<body") : text.index('<script type="application/json"')])
+    flat = " ".join(flat.split())
+    for expected in (
+        "FAILED 0.64 64 % zero gradients Next: use soft-gates",
+        "75.0 % [30.1, 95.4]",
+        "partial",
+        "an upper bound",
+        "pgd 3 3 2 2",
+        "At the last stage, fc, capacity goes from 0.4 clean to 0.1 attacked (-75 %); higher is better.",
+        "attacked 0.400 \N{PLUS-MINUS SIGN} 0.010 15",
+        "not tested",
+        "Rule: in every family with both",
+        "arXiv:2108.12001",
+        "difference \N{MULTIPLICATION SIGN}5",
+        "read as class 7",
+        "The record keeps no examples.",
+        "robustgeom evaluate plain --data toy --split test --suite quick-linf --norm linf --n 4 --seed 0",
+        "d" * 64,
+    ):
+        assert expected in flat, expected
+
+
+def test_the_reading_of_one_bare_record(make_record, tmp_path):
+    text = write_report(compare([make_record("bare")]), tmp_path / "r.html").read_text()
+    for expected in (
+        "No check was run.",
+        "No record holds geometry",
+        "No claim was judged.",
+        "no attack ran",
+    ):
+        assert expected in text
+
+
+def test_an_unwritable_place_leaves_nothing_behind(comparison, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="a place that can be written"):
+        write_report(comparison, tmp_path / "file" / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def _pixels(picture):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))))
+
+
+def test_difference_pictures_show_the_sign_and_the_size(make_record):
+    shown, _ = examples(make_record(arrays=_images()))
+    clean, _, difference = (_pixels(p) for p in shown[0].pictures)
+    source = _images_of(make_record, 1)
+    assert clean.shape == (6, 5)
+    assert difference[0, 0] == 255
+    assert difference[1, 1] == 64
+    assert difference[3, 3] == 128
+    assert source == (6, 5)
+    assert _images_of(make_record, 3) == (6, 5, 3)
+
+
+def _images_of(make_record, channels):
+    shown, _ = examples(make_record(arrays=_images(channels)))
+    return _pixels(shown[0].pictures[0]).shape
+
+
+def test_sounds_and_damaged_examples_are_named_not_drawn(make_record):
+    sounds = _images() | {"examples.clean": np.zeros((3, 800), np.float32)}
+    assert "shape 800 are not images" in examples(make_record(arrays=sounds))[1]
+    short = _images() | {"examples.labels": np.array([1])}
+    assert "do not fit together" in examples(make_record(arrays=short))[1]
+    assert examples(make_record(arrays=_images(2)))[0] == []
+
+
+def test_charts_say_which_model_by_shape_and_dash_too(comparison):
+    chart = accuracy_chart({m.name: m.curve for m in comparison.models}, norm="linf")
+    encodings = [layer.get("encoding", {}) for layer in chart.to_dict()["layer"]]
+    assert {"color", "strokeDash", "shape"} <= {key for e in encodings for key in e}
+    assert isinstance(chart, alt.LayerChart)
+    with pytest.raises(InputError):
+        accuracy_chart({}, norm="linf")
+    with pytest.raises(InputError):
+        geometry_chart([])
+
+
+def test_the_last_bin_of_a_histogram_has_its_width(make_record, make_logits):
+    record = make_record(tables={"logits": make_logits([0.0, 40.0], [0.0])})
+    panel = histograms([record], "logit_gap")[0]
+    layer = histogram_chart(panel, "logit_gap").to_dict()
+    rows = [r for values in _datasets(layer) for r in values if r["condition"] == "clean" and "from" in r]
+    assert (rows[-1]["from"], rows[-1]["share"], rows[-2]["share"]) == (40.0, 0.5, 0.5)
+
+
+def _luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_colours_stand_out_on_white_and_on_dark(colour):
+    dark, own = _luminance("#1d2127"), _luminance(colour)
+    assert 1.05 / (own + 0.05) >= 3
+    assert (own + 0.05) / (dark + 0.05) >= 3
+
+
+def test_aggregates_average_repeats_and_drop_missing_values(make_record, make_geometry):
+    tables = {"a": make_geometry({"fc": ([0.2], [0.1])}), "b": make_geometry({"fc": ([0.4], [float("nan")])})}
+    clean, attacked = aggregates(make_record(tables=tables), "capacity")
+    assert clean["value"] == pytest.approx(0.3)
+    assert clean["se"] == pytest.approx(0.01 / np.sqrt(2))
+    assert attacked["value"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], list(RNG.normal(0, 50, 300)), [0.0, 1e-9, 1e6]])
+def test_histograms_count_every_sample_once(make_record, make_logits, values):
+    record = make_record(tables={"logits": make_logits(values, values[:1])})
+    panel, nothing = histograms([record, make_record()], "logit_gap")
+    assert nothing is None
+    assert panel.shares["clean"].sum() == pytest.approx(1)
+    assert panel.means["clean"] == pytest.approx(np.mean(values))
+    assert panel.counts == {"clean": len(values), "attacked": 1}
+    assert len(panel.edges) <= 61
