@@ -14,8 +14,14 @@ from robustgeom.errors import InputError, UnknownNameError
 from robustgeom.threat import ThreatModel, distance
 
 HOME = Path(robustgeom.attacks.__file__).parent
-CARDS = {f.stem: tomllib.loads(f.read_text()) for f in (content.content_root() / "attacks/cards").glob("*.toml")}
-SHAPES = {"images": ((1, 8, 8), (0.0, 1.0)), "vectors": ((64,), (0.0, 1.0)), "waveforms": ((200,), (-1.0, 1.0))}
+CARDS = {
+    f.stem: tomllib.loads(f.read_text()) for f in (content.content_root() / "attacks/cards").glob("*.toml")
+}
+SHAPES = {
+    "images": ((1, 8, 8), (0.0, 1.0)),
+    "vectors": ((64,), (0.0, 1.0)),
+    "waveforms": ((200,), (-1.0, 1.0)),
+}
 RADII = {"linf": 0.05, "l2": 0.5, "l1": 2.0}
 SERVED = [(attack, norm) for attack in sorted(ATTACKS) for norm in CARDS[attack]["norms"]]
 
@@ -134,7 +140,9 @@ def test_labels_of_any_integer_type_give_the_same_result(name):
     for loss in ("ce", "margin"):
         expected = ATTACKS[name](model, x, y, threat=threat, steps=3, loss=loss)
         for dtype in (torch.int32, torch.int16, torch.uint8):
-            assert torch.equal(ATTACKS[name](model, x, y.to(dtype), threat=threat, steps=3, loss=loss), expected)
+            assert torch.equal(
+                ATTACKS[name](model, x, y.to(dtype), threat=threat, steps=3, loss=loss), expected
+            )
 
 
 # --- what is left as it was --------------------------------------------------------------------------------------
@@ -200,7 +208,7 @@ def test_it_works_where_the_caller_has_gradients_off_and_leaves_them_so(name):
 def test_a_model_may_be_any_callable(name):
     model, x, y, domain = problem()
     threat = ThreatModel("linf", 0.05, domain)
-    found = ATTACKS[name](lambda inputs: model(inputs), x, y, threat=threat, steps=3)
+    found = ATTACKS[name](model.forward, x, y, threat=threat, steps=3)
     assert torch.equal(found, ATTACKS[name](model, x, y, threat=threat, steps=3))
 
 
@@ -251,7 +259,10 @@ def spoiled(value):
         ({"inputs": 255 * spoiled(0.5)}, "try x / 255"),
         ({"inputs": torch.zeros(6, 64).byte()}, "expected a float tensor"),
         ({"labels": torch.zeros(5).long()}, r"expected labels of shape \(6,\), got \(5,\)"),
-        ({"labels": torch.zeros(6)}, r"expected integer labels \(n,\), got torch.float32; try labels.long\(\)"),
+        (
+            {"labels": torch.zeros(6)},
+            r"expected integer labels \(n,\), got torch.float32; try labels.long\(\)",
+        ),
         ({"labels": torch.full((6,), -1)}, "expected labels >= 0"),
         ({"steps": 0}, "expected steps >= 1, got 0; try steps=1"),
         ({"steps": -3}, "expected steps >= 1, got -3"),
@@ -285,13 +296,15 @@ def test_unknown_losses_are_refused_with_the_closest(name):
 @every_attack
 def test_norms_that_the_card_does_not_list_are_refused(name):
     for norm in sorted(set(RADII) - set(CARDS[name]["norms"])):
-        with pytest.raises(InputError, match=f"expected a threat in .*, which this attack serves, got {norm}; try "):
+        with pytest.raises(
+            InputError, match=f"expected a threat in .*, which this attack serves, got {norm}; try "
+        ):
             run(name, norm)
 
 
 @pytest.mark.parametrize("size", [0.0, -0.01, float("nan"), float("inf")])
 def test_pgd_refuses_steps_that_lead_nowhere_or_back(size):
-    with pytest.raises(InputError, match="expected a finite step_size > 0, got .*; try "):
+    with pytest.raises(InputError, match=r"expected a finite step_size > 0, got .*; try "):
         run("pgd", step_size=size)
 
 

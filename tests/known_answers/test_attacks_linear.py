@@ -311,7 +311,13 @@ def test_success_is_judged_on_the_model_not_on_the_source():
     model, x, y = problem(2, n=100)
     reversed_slopes = Linear(-model.weight, model.bias)
     found = pgd(
-        model, x, y, threat=ThreatModel("linf", 0.1), source=reversed_slopes, loss="margin", generator=generators(100)
+        model,
+        x,
+        y,
+        threat=ThreatModel("linf", 0.1),
+        source=reversed_slopes,
+        loss="margin",
+        generator=generators(100),
     )
     helped = full_pgd(model, x, y, ThreatModel("linf", 0.1))
     assert (margins(model, found, y) >= margins(model, helped, y) - 1e-9).all()
@@ -334,7 +340,9 @@ def test_restarts_keep_the_worst_point_of_all(attack):
     threat = ThreatModel("linf", 0.1)
     counts = []
     for restarts in (1, 8):
-        found = attack(ring, x, y, threat=threat, steps=20, restarts=restarts, generator=generators(60, seed=1))
+        found = attack(
+            ring, x, y, threat=threat, steps=20, restarts=restarts, generator=generators(60, seed=1)
+        )
         counts.append(int((ring(found).argmax(1) != y).sum()))
     assert 0 < counts[0] < 60
     assert counts[1] == 60

@@ -18,7 +18,12 @@ def refusal(call, *args, **settings):
 
 
 def test_good_inputs_pass():
-    for x in (torch.rand(2, 1, 4, 4), torch.rand(3, 5).double(), torch.rand(0, 7), torch.tensor([[0.0, 1.0]])):
+    for x in (
+        torch.rand(2, 1, 4, 4),
+        torch.rand(3, 5).double(),
+        torch.rand(0, 7),
+        torch.tensor([[0.0, 1.0]]),
+    ):
         assert checks.inputs(x, domain=UNIT) is None
     checks.inputs(torch.tensor([[-1.0, 1.0]]), domain=(-1.0, 1.0))
 

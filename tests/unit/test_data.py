@@ -36,7 +36,7 @@ def test_the_shipped_subset_is_balanced_and_never_changes():
     assert data.classes == CLASSES
     assert data.hash == "bd188b580331fc2a23b787f097145aa4fc01313b38af50f9cce57cf797e622db"
     assert list(data.ids) == sorted(set(data.ids))
-    assert 0 <= min(data.ids)
+    assert min(data.ids) >= 0
     assert max(data.ids) < 10_000
     # Stored bytes come back as k / 255.
     torch.testing.assert_close((data.inputs * 255).round() / 255, data.inputs, rtol=0, atol=1e-7)
@@ -112,7 +112,9 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     write_split(tmp_path, "t10k", *numbered(10_000))
     file = tmp_path / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-    with pytest.raises(ContentError, match=r"expected an intact idx file, got .*t10k-images.*; try installing"):
+    with pytest.raises(
+        ContentError, match=r"expected an intact idx file, got .*t10k-images.*; try installing"
+    ):
         fashion_mnist("test", data_dir=str(tmp_path))
 
 
@@ -200,11 +202,11 @@ def test_npz_round_trip(tmp_path, dtype):
 
 def test_npz_that_cannot_be_read_is_refused(tmp_path):
     mine = tmp_path / "mine.npz"
-    with pytest.raises(ContentError, match="expected an .npz with inputs and labels, got .*mine.npz"):
+    with pytest.raises(ContentError, match=r"expected an .npz with inputs and labels, got .*mine.npz"):
         load_dataset(str(mine))
     for raw in (b"", b"not a zip", b"PK\x03\x04 torn"):
         mine.write_bytes(raw)
-        with pytest.raises(ContentError, match="try np.savez"):
+        with pytest.raises(ContentError, match=r"try np.savez"):
             load_dataset(str(mine))
     np.savez(mine, images=np.zeros((2, 3)), labels=np.zeros(2, int))
     with pytest.raises(ContentError, match="inputs"):

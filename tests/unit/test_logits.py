@@ -92,7 +92,7 @@ def test_the_top_gap_bounds_the_cross_entropy_of_correct_rows(seed, k):
 
 @pytest.mark.parametrize("rank", [1, 0, -1, 4])
 def test_a_gap_needs_a_rank_among_the_classes(rank):
-    with pytest.raises(InputError, match="expected 2 <= rank <= 3, got .*; try rank=2"):
+    with pytest.raises(InputError, match=r"expected 2 <= rank <= 3, got .*; try rank=2"):
         measures.logit_gap(torch.zeros(1, 3), rank=rank)
 
 
@@ -134,9 +134,7 @@ def test_calibration_error_of_nothing_is_refused(n, bins):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_extreme_logits_stay_finite(dtype):
     z = torch.tensor([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype=dtype)
-    np.testing.assert_allclose(
-        measures.entropy(z), [0, math.log(2), math.log(3)], rtol=1e-6, atol=1e-12
-    )
+    np.testing.assert_allclose(measures.entropy(z), [0, math.log(2), math.log(3)], rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(measures.confidence(z), [1, 0.5, 1 / 3], rtol=1e-6)
     assert all(torch.isfinite(v).all() for v in measures.per_sample(z, torch.tensor([0, 1, 2])).values())
 

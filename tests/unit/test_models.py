@@ -2,10 +2,10 @@
 
 import hashlib
 import shutil
+import tomllib
 
 import pytest
 import tomli_w
-import tomllib
 import torch
 from torch import nn
 
@@ -57,7 +57,8 @@ def test_a_state_dict_goes_round(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "noisy"), [("cnn", ["conv1", "hidden"]), ("preact_resnet", ["stem", "stage1", "stage2", "stage3"])]
+    ("name", "noisy"),
+    [("cnn", ["conv1", "hidden"]), ("preact_resnet", ["stem", "stage1", "stage2", "stage3"])],
 )
 def test_noise_sits_at_the_stages_that_are_named(name, noisy):
     model = build(name, {"rho": 0.25, "noisy": noisy})
@@ -83,7 +84,7 @@ def test_normalisation_is_inside_and_exact():
 def test_unknown_architectures_and_arguments_are_refused():
     with pytest.raises(UnknownNameError, match="known architecture, got 'cnnn'; try cnn"):
         build("cnnn", {})
-    with pytest.raises(InputError, match="expected arguments that cnn takes, got .*depth"):
+    with pytest.raises(InputError, match=r"expected arguments that cnn takes, got .*depth"):
         build("cnn", {"depth": 3})
     with pytest.raises(InputError, match="expected rho >= 0, got -1"):
         build("cnn", {"rho": -1.0, "noisy": ["conv1"]})
@@ -134,7 +135,10 @@ def test_damaged_weights_are_refused(zoo):
     raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1
     file.write_bytes(raw)
-    fails(ContentError, r"expected weights with sha256 .*, got .*model.safetensors; try installing the zoo again")
+    fails(
+        ContentError,
+        r"expected weights with sha256 .*, got .*model.safetensors; try installing the zoo again",
+    )
 
 
 def test_a_wrong_sha_on_the_card_is_refused(zoo):
@@ -284,7 +288,9 @@ def test_gradients_pass_through_a_variant():
 
 @pytest.mark.parametrize("name", ["noise-frozen:", "noise-frozen:x", "noise-frozen:-1", "noise-frozen"])
 def test_a_frozen_variant_needs_a_seed(name):
-    with pytest.raises(InputError, match="expected noise-frozen:SEED with a whole number, got .*; try noise-frozen:0"):
+    with pytest.raises(
+        InputError, match=r"expected noise-frozen:SEED with a whole number, got .*; try noise-frozen:0"
+    ):
         variant(Declared(), name)
 
 

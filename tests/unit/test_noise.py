@@ -108,7 +108,7 @@ def test_rows_may_carry_draws_of_their_own():
 
 @pytest.mark.parametrize(("ids", "draws"), [([1, 2], 0), ([1, 2, 3, 4], 0), ([1, 2, 3], [0, 1])])
 def test_ids_and_draws_that_do_not_fit_the_batch_are_refused(ids, draws):
-    with pytest.raises(InputError, match="expected .*, got .*; try "), noise_context(0, ids, draws):
+    with pytest.raises(InputError, match=r"expected .*, got .*; try "), noise_context(0, ids, draws):
         layer()(zeros(3, 3))
 
 
@@ -213,7 +213,7 @@ def test_tracking_follows_in_training_only_and_starts_at_the_first_batch():
 
 @pytest.mark.parametrize("rho", [-1.0, float("nan")])
 def test_impossible_ratios_are_refused(rho):
-    with pytest.raises(InputError, match="expected rho >= 0, got .*; try rho=1.0"):
+    with pytest.raises(InputError, match=r"expected rho >= 0, got .*; try rho=1.0"):
         GaussianNoise(1, rho=rho, key="a")
 
 

@@ -53,7 +53,13 @@ def test_measures_say_what_they_mean():
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("a.py:build", True), ("pkg.mod:attr", True), ("a.py", True), ("fmnist-cnn-standard", False), ("", False)],
+    [
+        ("a.py:build", True),
+        ("pkg.mod:attr", True),
+        ("a.py", True),
+        ("fmnist-cnn-standard", False),
+        ("", False),
+    ],
 )
 def test_what_counts_as_a_reference(text, answer):
     assert is_reference(text) is answer
@@ -97,12 +103,12 @@ def test_a_files_dataclasses_and_pickles_find_their_module(tmp_path):
 
 @pytest.mark.parametrize("text", ["my.py", ":build", "math:", "math"])
 def test_half_a_reference_is_refused_with_a_whole_one(text):
-    with pytest.raises(ReferenceNotFoundError, match="expected file.py:attr or pkg.mod:attr, got .*; try "):
+    with pytest.raises(ReferenceNotFoundError, match=r"expected file.py:attr or pkg.mod:attr, got .*; try "):
         resolve(text)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ReferenceNotFoundError, match="expected a Python file, got .*which does not exist"):
+    with pytest.raises(ReferenceNotFoundError, match=r"expected a Python file, got .*which does not exist"):
         resolve(f"{tmp_path / 'none.py'}:build")
 
 
@@ -133,7 +139,9 @@ def test_a_module_that_does_not_import_is_refused(text):
 def test_a_missing_attribute_is_refused_with_the_closest(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("def build():\n    return 1\n")
-    with pytest.raises(ReferenceNotFoundError, match=r"expected an attribute of .*mine.py, got 'biuld'; try build"):
+    with pytest.raises(
+        ReferenceNotFoundError, match=r"expected an attribute of .*mine.py, got 'biuld'; try build"
+    ):
         resolve(f"{file}:biuld")
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ReferenceNotFoundError, match="try defining it"):

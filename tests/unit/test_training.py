@@ -10,7 +10,7 @@ from robustgeom.models.noise import GaussianNoise
 from robustgeom.threat import ThreatModel
 from robustgeom.training.loop import augment, fit, share_correct
 from robustgeom.training.pgd_at import pgd_at
-from robustgeom.training.recipe import Augmentation, Recipe, read_recipe
+from robustgeom.training.recipe import Augmentation, read_recipe
 from robustgeom.training.standard import standard
 
 RECIPE = """
@@ -184,7 +184,7 @@ def test_a_recipe_that_cannot_be_read_is_refused(path, raw):
 
 
 def test_a_missing_recipe_is_refused(tmp_path):
-    with pytest.raises(ContentError, match="expected a readable recipe.toml"):
+    with pytest.raises(ContentError, match=r"expected a readable recipe.toml"):
         read_recipe(tmp_path / "none.toml")
 
 
@@ -241,7 +241,9 @@ def test_augmentation_repeats_with_its_generator_and_leaves_its_input():
 class Counted(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+        )
         self.modes = []
 
     def forward(self, x):
