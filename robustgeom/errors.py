@@ -71,7 +71,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for an unknown name, with the closest known ones.
 
     >>> str(unknown("attack", "pdg", ["pgd", "apgd"]))
-    "expected the name of a known attack, got 'pdg'; try pgd"
+    "expected the name of a known attack, got 'pdg'; try pgd, apgd"
     """
     names = sorted(known)
     # str, because a caller may well pass 2 or inf as the name of a norm.

@@ -127,7 +127,8 @@ def _gradient(value: Tensor, x: Tensor) -> Tensor:
             got="logits without a gradient",
             fix="source= a differentiable surrogate (BPDA), or a gradient-free attack",
         )
-    return torch.autograd.grad(value.sum(), x)[0]
+    # Not value.sum(): the caller may have gradients off out here.
+    return torch.autograd.grad(value, x, torch.ones_like(value))[0]
 
 
 def search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from robustgeom.attacks._loop import Climb, Model, Walk, Watch, search
 from robustgeom.attacks._losses import find_loss
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._start import Randomness
+from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel, project, steepest
 
 __all__ = ["pgd"]
@@ -51,7 +53,7 @@ def pgd(
     draws are averaged at each step for a stochastic model; `source` gives the gradients in the model's place.
     `generator` is one torch.Generator, or one per row for results that do not depend on the batch. Costs
     steps + 1 forward and steps backward passes a row, draw and restart, less for rows that are fooled early.
-    Raises `InputError` on inputs outside the domain, NaN, labels that do not fit, and counts below 1.
+    Raises `InputError` on inputs outside the domain, NaN, labels that do not fit, counts below 1, step_size <= 0.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 2)
@@ -63,7 +65,7 @@ def pgd(
     counts = {"steps": steps, "restarts": restarts, "eot": eot}
     inputs, labels = prepare(inputs, labels, threat, norms=("linf", "l2"), **counts)
     climb = Climb(model, source, find_loss(loss), eot)
-    size = 2.5 * threat.eps / steps if step_size is None else step_size
+    size = _step_size(threat, steps, step_size)
     return search(
         climb,
         inputs,
@@ -76,3 +78,13 @@ def pgd(
         stop_when_fooled=stop_when_fooled,
         watch=watch,
     )
+
+
+def _step_size(threat: ThreatModel, steps: int, given: float | None) -> float:
+    """Return the given size, or one that crosses the ball with some to spare."""
+    default = 2.5 * threat.eps / steps
+    if given is None:
+        return default
+    if not (math.isfinite(given) and given > 0):
+        raise InputError("a finite step_size > 0", got=str(given), fix=f"step_size={default:.3g}")
+    return given

@@ -29,10 +29,11 @@ def capture(
     """Run the batches through `model` and return what each stage put out, one row per sample, on the CPU.
 
     batches: tensors (b, ...), n samples in all, in the model's units and on its device. stages: module names;
-    by default the model's list `stages`, else those of its direct children that run. The result holds "input"
-    (n, f) first, each stage (n, min(f, features)) and "logits", what the model returns, last; f is the width
-    after flattening. A wider stage is projected batch by batch on `features` fixed Gaussian directions of
-    unit norm, drawn from (seed, stage, f) and scaled so that squared distances are kept on average.
+    by default the model's list `stages`, else its direct children that run, without those that put out the
+    logits over again. The result holds "input" (n, f) first, each stage (n, min(f, features)) and "logits",
+    what the model returns, last; f is the width after flattening. A wider stage is projected batch by batch
+    on `features` fixed Gaussian directions of unit norm, drawn from (seed, stage, f) and scaled so that
+    squared distances are kept on average.
     `forward(batch_index, batch)`, by default `model(batch)`, may run the model inside a noise context.
     No gradient is recorded; mode, weights and hooks of the model are as before, also after an error.
     Raises `UnknownNameError` for a stage that is no module, and `InputError` where there is no batch, a

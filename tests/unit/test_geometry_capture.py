@@ -57,9 +57,16 @@ def test_default_stages_are_the_children_that_run():
 
 
 def test_an_attribute_that_holds_modules_is_no_list_of_names():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 5))
     net.add_module("stages", nn.Identity())
+    net.add_module("head", nn.Linear(5, 2))
     assert list(capture(net, [images(2)])) == ["input", "0", "1", "stages", "logits"]
+
+
+def test_a_last_layer_nobody_asked_for_is_not_shown_twice():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    assert list(capture(net, [images(2)])) == ["input", "0", "logits"]
+    assert list(capture(net, [images(2)], stages=["1"])) == ["input", "1", "logits"]
 
 
 def test_nested_names_and_reserved_names_are_understood():
