@@ -96,7 +96,7 @@ def geometry_chart(
     the axis. Raises `InputError` where there are no rows.
     """
     if not rows:
-        raise InputError("aggregate rows of a measure", got="none", fix="`robustgeom analyze` first")
+        raise InputError("aggregate rows of a measure", got="none", fix="evaluating without --no-analyze")
     order = list(dict.fromkeys(r["stage"] for r in rows))
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
     values = [_geometry_point(r, order) for r in rows]

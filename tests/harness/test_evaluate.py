@@ -63,10 +63,6 @@ def test_curve_falls_with_the_radius_and_successes_lie_inside_it():
     assert record.header.totals.forward_calls == sum(r["forward_calls"] for r in record.samples.to_pylist())
 
 
-def _lying_attack(model, inputs, labels, *, threat):
-    return (inputs + 0.5).clamp(-1, 2)
-
-
 def test_the_harness_clips_a_cheating_attack_and_says_so(tmp_path):
     file = tmp_path / "cheat.py"
     file.write_text("def attack(model, inputs, labels, *, threat):\n    return inputs + 0.5\n")

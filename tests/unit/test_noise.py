@@ -8,6 +8,8 @@ from torch import nn
 
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError
+from robustgeom.models.card import read_card
+from robustgeom.models.load import load_model
 from robustgeom.models.noise import GaussianNoise, noise_context, noise_frozen, noise_off, noise_ratio
 
 
@@ -296,3 +298,15 @@ def test_training_cannot_change_the_signal_to_noise_ratio(rho):
     caught, _ = ratios(net, held)
     torch.testing.assert_close(net[1].variance.sqrt(), 10 * sigma, rtol=0.1, atol=0)
     torch.testing.assert_close(caught, found, rtol=0.15, atol=0)
+
+
+def test_the_shipped_stochastic_network_has_the_ratio_its_card_states():
+    model, data = load_model("fmnist-cnn-gaussian"), load_dataset("fashion-mnist", split="eval")
+    convolution, noise = model.conv1[0], model.conv1[1][0]
+    with torch.no_grad():
+        variance = convolution(model.normalise(data.inputs)).var(0).flatten(1).mean(1)
+    found = variance / (noise.rho * noise.variance)
+    # 6 %: it was tracked on training images, which are shifted at random.
+    torch.testing.assert_close(
+        found, torch.full((32,), 1 / read_card("fmnist-cnn-gaussian").rho), rtol=0.06, atol=0
+    )
