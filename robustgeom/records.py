@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -27,6 +28,7 @@ from robustgeom.stats import Interval, wilson
 
 __all__ = [
     "ANALYZER_COLUMNS",
+    "CLEAN",
     "SAMPLE_SCHEMA",
     "CheckResult",
     "DataInfo",
@@ -42,6 +44,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 CLEAN = "clean"
+RADIUS_SLACK = 1e-3  # relative: radii are often written rounded
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -243,14 +246,20 @@ class RunRecord:
         A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded.
         Raises `InputError` at a radius that was not evaluated.
         """
-        radius = self.headline if radius is None else radius
-        if not np.isclose(radius, self.header.threat.grid, rtol=0, atol=1e-9).any():
-            grid = ", ".join(f"{r:.4g}" for r in self.header.threat.grid)
-            raise InputError("a radius that was evaluated", got=f"{radius:.4g}", fix=f"one of {grid}")
+        radius = self._on_grid(self.headline if radius is None else radius)
         rows = self._rows(np.asarray(self.samples["success"]))
         mask = self.clean_mask()
         mask[rows["position"][rows["radius"] <= radius + 1e-12]] = False
         return mask
+
+    def _on_grid(self, radius: float) -> float:
+        """Return the evaluated radius that `radius` stands for: 0.03137 is 8/255 here."""
+        grid = self.header.threat.grid
+        nearest = min(grid, key=lambda r: abs(r - radius))
+        if not abs(nearest - radius) <= RADIUS_SLACK * max(nearest, RADIUS_SLACK):
+            known = ", ".join(f"{r:.4g}" for r in grid)
+            raise InputError("a radius that was evaluated", got=f"{radius:.4g}", fix=f"one of {known}")
+        return nearest
 
     def _rows(self, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         columns = {
@@ -358,7 +367,14 @@ def _check_tables(folder: Path, record: RunRecord) -> None:
     if not record.samples.schema.equals(SAMPLE_SCHEMA):
         got = f"columns {record.samples.column_names}"
         raise ContentError(f"the columns of a samples table in {folder}", got=got, fix="evaluating again")
-    known = set(record.header.data.sample_ids)
+    ids, threat = record.header.data.sample_ids, record.header.threat
+    known = set(ids)
+    if len(known) < len(ids) or not threat.headlines or not {*threat.headlines} <= {*threat.grid}:
+        got = f"ids twice, or headlines {threat.headlines} of radii {threat.grid} in {folder}"
+        raise ContentError(
+            "distinct sample ids, and headlines among the radii", got=got, fix="evaluating again"
+        )
+    _check_jobs(folder, record)
     strangers = set(record.samples["sample_id"].to_pylist()) - known
     if strangers:
         got = f"rows of {len(strangers)} samples the header does not list in {folder}"
@@ -370,3 +386,15 @@ def _check_tables(folder: Path, record: RunRecord) -> None:
         raise ContentError(
             "a clean prediction for every sample of a complete run", got=got, fix="evaluating again"
         )
+
+
+def _check_jobs(folder: Path, record: RunRecord) -> None:
+    """Raise unless every finished job of the plan has as many rows as samples it was given."""
+    rows = Counter(
+        zip(record.samples["attack"].to_pylist(), record.samples["radius"].to_pylist(), strict=True)
+    )
+    for job in record.header.plan.get("jobs", []):
+        wanted, found = sum(job["chunks"]), rows[job["attack"], job["radius"]]
+        if wanted != found:
+            got = f"{found} of {job['attack']} at {job['radius']:.4g} in {folder}"
+            raise ContentError(f"{wanted} rows", got=got, fix="evaluating again")

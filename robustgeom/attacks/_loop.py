@@ -81,6 +81,12 @@ class Climb:
     eot: int
     first_draw: int = 0
 
+    @property
+    def certain(self) -> bool:
+        """Whether one query decides: a model may say `deterministic`; else it is what one draw a query implies."""
+        said: bool = getattr(self.model, "deterministic", self.eot == 1)
+        return said
+
     def query(self, model: Model, x: Tensor, rows: Tensor, step: int) -> Tensor:
         """Return logits (draws, n, classes), float32 or wider; a `deterministic` model gets one draw."""
         count = 1 if getattr(model, "deterministic", False) else self.eot
@@ -121,14 +127,20 @@ def bind(model: Model, rows: Tensor, draws: Tensor) -> Model:
 
 
 def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    if not value.requires_grad:
+    # Not value.sum(): the caller may have gradients off out here.
+    found = (
+        torch.autograd.grad(value, x, torch.ones_like(value), allow_unused=True)[0]
+        if value.requires_grad
+        else None
+    )
+    if found is None:
         raise InputError(
             "logits that depend on the inputs differentiably",
             got="logits without a gradient",
             fix="source= a differentiable surrogate (BPDA), or a gradient-free attack",
         )
-    # Not value.sum(): the caller may have gradients off out here.
-    return torch.autograd.grad(value, x, torch.ones_like(value))[0]
+    # A pixel without a usable gradient stays where it is; NaN would take the whole row with it.
+    return found.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def search(
@@ -177,18 +189,19 @@ def ascend(
 ) -> Tensor:
     """Walk for `steps` steps, put the best points into `found`; return which of its rows are fooled.
 
-    With one draw a query, a fooled row leaves the batch at once. With several, no row leaves early: one lucky
-    draw is not a success, so the best and the last point are compared on fresh noise at the end.
+    Where one query decides, a fooled row leaves the batch at once. On a stochastic model no row leaves early: a
+    lucky draw is not a success, so the best and the last point are compared on fresh noise at the end.
     """
+    certain = climb.certain
     fooled = torch.zeros(len(found.x), dtype=torch.bool, device=found.x.device)
     for index in range(steps + 1):
         logits = climb.measure(walk, index, want_gradient=index < steps)
-        wrong = logits.softmax(2).mean(0).argmax(1) != walk.labels
-        _remember_best(walk, wrong if climb.eot == 1 else torch.zeros_like(wrong))
+        wrong = _fooled(logits, walk)
+        _remember_best(walk, wrong if certain else torch.zeros_like(wrong))
         fooled[walk.rows] = walk.best_wrong
         if watch is not None:
             watch(Step(index, walk.rows, walk.loss, wrong))
-        if stop and climb.eot == 1:
+        if stop and certain:
             found.take(walk.rows[wrong], walk.x[wrong], torch.full_like(walk.loss[wrong], float("inf")))
             walk.keep(~wrong)
         if len(walk.rows) == 0:
@@ -197,12 +210,17 @@ def ascend(
             # The rule may first bring rows back to their best point: that point is then the previous one.
             ahead = rule.next(index, walk)
             walk.previous, walk.x = walk.x, ahead
-    if climb.eot == 1:
+    if certain:
         found.take(walk.rows, walk.best_x, walk.best_loss)
     else:
         *settled, fooled[walk.rows] = _settle(climb, walk, steps)
         found.take(walk.rows, *settled)
     return fooled
+
+
+def _fooled(logits: Tensor, walk: Walk) -> Tensor:
+    """Return which rows (n,) the mean prediction of logits (draws, n, classes) gets wrong; NaN is no success."""
+    return (logits.softmax(2).mean(0).argmax(1) != walk.labels) & ~walk.loss.isnan()
 
 
 def _begin(rows: Tensor, inputs: Tensor, labels: Tensor, start: Tensor) -> Walk:
@@ -214,7 +232,7 @@ def _begin(rows: Tensor, inputs: Tensor, labels: Tensor, start: Tensor) -> Walk:
 
 def _remember_best(walk: Walk, wrong: Tensor) -> None:
     """Keep the point with the highest loss, but never trade one that fools for one that does not."""
-    higher = (walk.loss > walk.best_loss) | walk.best_loss.isneginf()
+    higher = (walk.loss > walk.best_loss) | (walk.best_loss.isneginf() & ~walk.loss.isnan())
     better = (wrong & ~walk.best_wrong) | ((wrong == walk.best_wrong) & higher)
     walk.best_wrong = walk.best_wrong | wrong
     walk.best_loss = torch.where(better, walk.loss, walk.best_loss)
@@ -228,7 +246,7 @@ def _settle(climb: Climb, walk: Walk, steps: int) -> tuple[Tensor, Tensor, Tenso
     for offset, points in enumerate((walk.best_x, walk.x)):
         walk.x = points
         logits = climb.measure(walk, steps + 1 + offset, want_gradient=False)
-        seen.append((points, walk.loss, logits.softmax(2).mean(0).argmax(1) != walk.labels))
+        seen.append((points, walk.loss, _fooled(logits, walk)))
     (best, best_loss, best_wrong), (last, last_loss, last_wrong) = seen
     later = last_loss >= best_loss
     return (

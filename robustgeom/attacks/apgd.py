@@ -65,7 +65,8 @@ class _Adaptive:
         self.window = max(self.window - max(int(0.03 * self.steps), 1), int(0.06 * self.steps), 1)
 
     def _move(self, walk: Walk, *, momentum: float) -> Tensor:
-        step = per_row(walk.state["size"], walk.x) * steepest(walk.gradient, self.threat.norm)
+        size = walk.state["size"].to(walk.x.dtype)
+        step = per_row(size, walk.x) * steepest(walk.gradient, self.threat.norm)
         ahead = project(walk.x + step, walk.origins, self.threat)
         drift = (1 - momentum) * (walk.x - walk.previous)
         return project(walk.x + momentum * (ahead - walk.x) + drift, walk.origins, self.threat)

@@ -55,7 +55,11 @@ def evaluate(models: tuple[str, ...], suite: str, data: str, out: Path | None, *
         JobSpec(model, data, suite, str(folder / "runs" / name), options, arguments)
         for model, name in zip(models, names, strict=True)
     ]
-    sys.exit(_run(specs, folder))
+    try:
+        code = _run(specs, folder)
+    finally:
+        _leave_nothing_empty(folder)
+    sys.exit(code)
 
 
 def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) -> None:
@@ -101,12 +105,10 @@ def _run(specs: list[Any], folder: Path) -> int:
         code = 2
     except UserError as error:
         if not done:
-            _leave_nothing_empty(folder)
             raise
         click.echo(f"robustgeom: {error}", err=True)
         code = 2
     if not done:
-        _leave_nothing_empty(folder)
         click.echo("interrupted before any job had finished; nothing was written", err=True)
         return code
     found = print_summary([load_record(path) for path in done], folder)

@@ -35,10 +35,20 @@ for _command in (evaluate, report, ls, show, check, doctor, train):
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and exit code 2."""
     try:
-        cli()
+        code = cli.main(standalone_mode=False)
     except UserError as error:
         click.echo(f"robustgeom: {error}", err=True)
-        sys.exit(2)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        sys.stdout = None
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Dataset:
             raise InputError(
                 "one distinct id a sample", got=f"{len(set(self.ids))} distinct ids", fix="range(n)"
             )
+        object.__setattr__(self, "inputs", self.inputs.detach())
         object.__setattr__(self, "labels", self.labels.long())  # what losses and gathers index with
 
     def __len__(self) -> int:
@@ -54,6 +55,15 @@ class Dataset:
         digest.update(self.inputs.contiguous().cpu().numpy().tobytes())
         digest.update(self.labels.to(torch.int64).contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def counted(self) -> bool:
+        """Whether classes are only counted from the labels, so that a model may know of more."""
+        return self.classes == _numbers(len(self.classes))
+
+    def widened(self, classes: int) -> Dataset:
+        """Return the data set with `classes` classes where they are only counted, else as it is."""
+        return replace(self, classes=_numbers(classes)) if self.counted else self
 
     def take(self, rows: Tensor) -> Dataset:
         """Return the samples at positions `rows` (k,)."""
@@ -74,3 +84,7 @@ class Dataset:
             seen[label] += 1
         order = sorted(range(len(self)), key=lambda i: (turns[i], i))[:n]
         return self.take(torch.tensor(sorted(order)))
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))

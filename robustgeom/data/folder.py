@@ -15,6 +15,8 @@ from robustgeom.errors import ContentError
 __all__ = ["image_folder"]
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_GREY = {"1", "L", "LA"}
+_COLOUR = {"RGB", "RGBA", "P", "CMYK", "YCbCr"}
 
 
 def image_folder(path: Path) -> Dataset:
@@ -37,7 +39,7 @@ def image_folder(path: Path) -> Dataset:
     if len(sizes) > 1:
         got = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
         raise ContentError(f"images of one size in {path}", got=got, fix="resizing them first")
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    mode = "L" if all(image.mode in _GREY for image in images) else "RGB"
     inputs: Tensor = torch.stack([pil_to_tensor(image.convert(mode)) for image in images]).float() / 255
     labels = torch.tensor([c for _, c in files])
     names = tuple(d.name for d in folders)
@@ -48,8 +50,15 @@ def _read(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
             image.load()
-            return image.copy()
+            found = image.copy()
     except (OSError, UnidentifiedImageError) as error:
         raise ContentError(
             "a readable image", got=f"{file}: {error}", fix="removing or replacing it"
         ) from error
+    if found.mode not in _GREY | _COLOUR:  # more bits would be cut off at white
+        raise ContentError(
+            "images of 8 bits a channel",
+            got=f"mode {found.mode} in {file}",
+            fix="an .npz of floats in [0, 1]",
+        )
+    return found

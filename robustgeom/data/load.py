@@ -13,7 +13,7 @@ from torch import Tensor
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.folder import image_folder
-from robustgeom.errors import ContentError, InputError
+from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError
 from robustgeom.refs import is_reference, resolve
 from robustgeom.registry import Registry
 
@@ -40,11 +40,20 @@ def load_dataset(
     elif name not in DATASETS and Path(name).is_dir():
         data = image_folder(Path(name))
     elif is_reference(name):
-        found = resolve(name)
-        data = as_dataset(found() if callable(found) else found, name=name)
+        data = as_dataset(_called(resolve(name), name), name=name)
     else:
         data = DATASETS[name](split, data_dir=data_dir)
     return data if limit is None else data.balanced(limit)
+
+
+def _called(found: object, name: str) -> object:
+    if not callable(found):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        raise ReferenceNotFoundError(f"{name}() to return data", got=got, fix="mending it") from error
 
 
 def as_dataset(found: object, *, name: str = "tensors") -> Dataset:

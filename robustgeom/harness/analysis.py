@@ -26,16 +26,15 @@ __all__ = ["class_manifolds", "geometry_table", "logit_tables"]
 _BATCH = 128
 
 
-def class_manifolds(data: Dataset, points: int) -> tuple[Dataset, list[int]]:
+def class_manifolds(data: Dataset, points: int) -> tuple[Dataset, list[int]] | None:
     """Return the first `points` samples of each class, sorted by class, and the count of each class.
 
     Right or wrong, so that every model is measured on the same images. Classes with fewer than two samples are
-    left out.
+    left out; None where fewer than two classes are left.
     """
     found = [(data.labels == c).nonzero().squeeze(1)[:points] for c in range(len(data.classes))]
     kept = [rows for rows in found if len(rows) > 1]
-    order = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.int64)
-    return data.take(order), [len(rows) for rows in kept]
+    return (data.take(torch.cat(kept)), [len(rows) for rows in kept]) if len(kept) > 1 else None
 
 
 def geometry_table(
@@ -46,16 +45,18 @@ def geometry_table(
     The attack is PGD on the margin with every sample at the full radius for all steps, fooled or not: the
     manifolds then differ by one treatment, not by when each sample fell.
     """
-    images, counts = class_manifolds(data, settings.points)
-    if len(counts) < 2:
+    found = class_manifolds(data, settings.points)
+    if found is None:
         nothing = pa.Table.from_pylist([], schema=ANALYZER_COLUMNS)
         return nothing, _geometry_check(["all stages: two samples of two classes are needed"])
+    images, counts = found
     names = [data.classes[int(images.labels[i])] for i in _starts(counts)]
-    conditions = {"clean": images.inputs, "attacked": _attacked(subject, images, threat, settings, eot, seed)}
     rows: list[dict[str, object]] = []
     missing: list[str] = []
-    for condition, x in conditions.items():
+    for condition in ("clean", "attacked"):
         try:
+            clean = condition == "clean"
+            x = images.inputs if clean else _attacked(subject, images, threat, settings, eot, seed)
             stages = _activations(subject, images, x, settings.features, seed)
         except UserError as error:
             missing.append(f"{condition}: {error}")
@@ -123,7 +124,8 @@ def _activations(subject: Subject, images: Dataset, x: Tensor, features: int, se
     def forward(index: int, batch: Tensor) -> Tensor:
         # Past the target's padding, so that each captured row belongs to a sample.
         with targets[index].randomness(batch):
-            return subject.forward(batch)
+            found: Tensor = targets[index].run(batch)
+            return found
 
     return capture(
         subject.module, batches(), features=features, seed=seed_of(seed, "projection"), forward=forward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,24 +15,41 @@ from torch import Generator, Tensor
 from robustgeom.attacks import ATTACKS
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
-from robustgeom.errors import InputError, UserError
+from robustgeom.errors import InputError, UserError, unknown
 from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import AttackSpec, Suite
 from robustgeom.harness.target import Target, row_generators, seed_of
-from robustgeom.models.variants import variant, variant_names
+from robustgeom.models.variants import variant_names
 from robustgeom.refs import is_reference, resolve
 from robustgeom.threat import ThreatModel, distance, project
 
-__all__ = ["Battle", "applicable"]
+__all__ = ["Battle", "applicable", "find_attack", "left_out"]
+
+NOISE_VARIANTS = {"noise-off", "noise-frozen"}
 
 
 def applicable(suite: Suite, subject: Subject) -> list[AttackSpec]:
-    """Return the suite's attacks whose gradient source this model has."""
+    """Return the suite's attacks whose gradient source this model has.
+
+    Raises `UnknownNameError` on a source that looks like a misspelt variant, `InputError` where none is left.
+    """
     own = variant_names(subject.module)
     kinds = {name.partition(":")[0] for name in own}
-    return [s for s in suite.attacks if s.source is None or s.source.partition(":")[0] in kinds]
+    left = [s for s in suite.attacks if s.source is None or s.source.partition(":")[0] in kinds]
+    for spec in left_out(suite, left):
+        if difflib.get_close_matches(str(spec.source), own, cutoff=0.6):
+            raise unknown("variant of this model", str(spec.source), own)
+    if not left:
+        raise InputError("an attack that fits this model", got="none in the suite", fix="another suite")
+    return left
+
+
+def left_out(suite: Suite, attacks: list[AttackSpec]) -> list[AttackSpec]:
+    """Return the attacks of the suite that are not among `attacks`, but for noise variants: no noise, no need."""
+    missing = [s for s in suite.attacks if s not in attacks]
+    return [s for s in missing if str(s.source).partition(":")[0] not in NOISE_VARIANTS]
 
 
 @dataclass
@@ -45,6 +63,7 @@ class Battle:
     seed: int
     batch_size: int
     judge: Target = field(init=False)
+    homes: list[Tensor] = field(init=False)
     clean: Judgement = field(init=False)
     worst: Judgement = field(init=False)
     worst_x: Tensor = field(init=False)
@@ -57,6 +76,7 @@ class Battle:
     def __post_init__(self) -> None:
         seed = seed_of(self.seed, "judge")
         self.judge = self._target(self.data.ids, seed)
+        self.homes = chunks(torch.arange(len(self.data)), self.batch_size)
         self.worst_x = self.data.inputs.clone()
 
     @property
@@ -81,10 +101,7 @@ class Battle:
     def look(self) -> None:
         """Judge the clean samples."""
         began = perf_counter()
-        parts = [
-            self._judge(self.data.inputs[rows], rows)
-            for rows in chunks(torch.arange(len(self.data)), self.batch_size)
-        ]
+        parts = [self._judge(self.data.inputs[rows], rows) for rows in self.homes]
         self.clean = Judgement(*(torch.cat(p) for p in zip(*map(_fields, parts), strict=True)))
         self.worst = Judgement(*(t.clone() for t in _fields(self.clean)))
         self.standing = self.clean.prediction == self.data.labels
@@ -95,7 +112,7 @@ class Battle:
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
         """Run one attack at one radius on the samples that still stand, chunk by chunk."""
         threat = ThreatModel(self.table.norm, radius, self.data.domain)
-        planned = chunks(self.standing.nonzero().squeeze(1), self.batch_size)
+        planned = self._plan()
         for index, rows in enumerate(planned):
             began = perf_counter()
             found, calls = self._strike(spec, threat, rows)
@@ -105,6 +122,12 @@ class Battle:
             self._remember(rows, found, verdict)
             tick((index + 1) / len(planned))
         self.jobs.append({"attack": spec.name, "radius": radius, "chunks": [len(c) for c in planned]})
+
+    def _plan(self) -> list[Tensor]:
+        """Return the samples that still stand, in chunks; where noise is drawn by the batch, in those of `look`."""
+        if self.subject.noise != "batch":
+            return chunks(self.standing.nonzero().squeeze(1), self.batch_size)
+        return [home[self.standing[home]] for home in self.homes if self.standing[home].any()]
 
     def _strike(
         self, spec: AttackSpec, threat: ThreatModel, rows: Tensor
@@ -120,8 +143,14 @@ class Battle:
             Generator().manual_seed(seed_of(*key, part.ids[0])) if own else row_generators(part.ids, *key)
         )
         try:
+            # Copies: what an attack writes into its arguments must not move the ball it is judged by.
             found = attack(
-                target, x, labels, threat=threat, **settings, **_accepted(attack, generator=generator)
+                target,
+                x.clone(),
+                labels.clone(),
+                threat=threat,
+                **settings,
+                **_accepted(attack, generator=generator),
             )
         except UserError:
             raise
@@ -137,8 +166,9 @@ class Battle:
     def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
         if spec.source is None:
             return None
-        forward = variant(self.subject.module, spec.source)
-        return Target(forward, ids, "none", seed, classes=len(self.data.classes))
+        silent = spec.source.partition(":")[0] in NOISE_VARIANTS
+        noise = "none" if silent else self.subject.noise
+        return Target(self.subject.variant(spec.source), ids, noise, seed, classes=len(self.data.classes))
 
     def _clip(self, spec: AttackSpec, found: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
         if not isinstance(found, Tensor) or found.shape != x.shape or not torch.isfinite(found).all():
@@ -154,6 +184,16 @@ class Battle:
         return clipped.cpu()
 
     def _judge(self, x: Tensor, rows: Tensor) -> Judgement:
+        if self.subject.noise != "batch":
+            return self._decide(x, rows)
+        # Noise that is drawn for a whole batch: the same batch gets the same noise in every job. Otherwise a
+        # sample would meet new noise at each attack and radius, and would have to be unlucky only once.
+        home = next(h for h in self.homes if rows[0] in h)
+        whole, places = self.data.inputs[home].clone(), torch.searchsorted(home, rows)
+        whole[places] = x
+        return Judgement(*(t[places] for t in _fields(self._decide(whole, home))))
+
+    def _decide(self, x: Tensor, rows: Tensor) -> Judgement:
         place = self.subject.device
         labels = self.data.labels[rows].to(place)
         verdict = judge(self.judge, x.to(place), labels, rows, draws=self.judge_draws)
@@ -206,12 +246,19 @@ def _fields(verdict: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return verdict.log_p, verdict.prediction, verdict.margin, verdict.correct_rate
 
 
-def _prepare(spec: AttackSpec, eot: int, source: Target | None) -> tuple[Callable[..., Any], dict[str, Any]]:
+def find_attack(spec: AttackSpec) -> Callable[..., Any]:
+    """Return the attack's function; raises `ReferenceNotFoundError`, or `InputError` where it is no function."""
     attack = resolve(spec.attack) if is_reference(spec.attack) else ATTACKS[spec.attack]
     if not callable(attack):
         raise InputError(
             f"a function at {spec.attack}", got=type(attack).__name__, fix="a function attack(model, ...)"
         )
+    found: Callable[..., Any] = attack
+    return found
+
+
+def _prepare(spec: AttackSpec, eot: int, source: Target | None) -> tuple[Callable[..., Any], dict[str, Any]]:
+    attack = find_attack(spec)
     extra: dict[str, Any] = {"eot": eot} if eot > 1 else {}
     if source is not None:
         extra["source"] = source

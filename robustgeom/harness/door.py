@@ -10,12 +10,13 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.subject import Subject
+from robustgeom.harness.suite import AttackSpec
 from robustgeom.harness.target import Target
 from robustgeom.logits import logit_gap, margin
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
 
-__all__ = ["at_the_door", "clean_checks", "in_bounds"]
+__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds"]
 
 _SAMPLES = 64
 _AGREE = 1e-3
@@ -63,7 +64,8 @@ def _batch_independence(subject: Subject, target: Target, x: Tensor, logits: Ten
 
 def _repeatable(target: Target, x: Tensor, logits: Tensor) -> CheckResult:
     with torch.no_grad():
-        worst = _relative_change(target(x), logits)
+        rows = torch.arange(len(x))
+        worst = _relative_change(target.query(x, rows, torch.zeros_like(rows)), logits)
     good = worst < _AGREE
     text = f"the same query with the same noise differs by {worst:.1e} of its spread"
     action = "" if good else "look for state that a forward pass changes, or a random source of its own"
@@ -78,22 +80,34 @@ def _relative_change(first: Tensor, second: Tensor) -> float:
 
 
 def _gradients(target: Target, x: Tensor, labels: Tensor) -> CheckResult:
-    """Look for samples whose margin has no gradient at all: gradient attacks are blind there."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_(True)
-        value = margin(target(leaf), labels).sum()
-        flat = (
-            torch.autograd.grad(value, leaf)[0].flatten(1)
-            if value.requires_grad
-            else torch.zeros_like(x).flatten(1)
-        )
-    share = float((flat == 0).all(1).float().mean())
+    """Look for samples whose margin has no usable gradient: gradient attacks are blind there."""
+    flat = _input_gradients(target, x, labels).flatten(1)
+    zero, broken = (flat == 0).all(1), ~flat.isfinite().all(1)
+    share = float((zero | broken).float().mean())
     good = share == 0
     text = f"{100 * share:.0f} % of samples have an input gradient of exactly zero"
+    if broken.any():
+        text = f"{100 * share:.0f} % of samples have an input gradient that is zero, NaN or infinite"
     action = "" if good else "attack a differentiable surrogate (BPDA), or use a gradient-free attack"
     return CheckResult(
         name="gradients", status="pass" if good else "fail", value=share, message=text, action=action
     )
+
+
+def _input_gradients(target: Target, x: Tensor, labels: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_(True)
+        value = margin(target(leaf), labels).sum()
+        if not value.requires_grad:
+            return torch.zeros_like(x)
+        try:
+            found = torch.autograd.grad(value, leaf, allow_unused=True)[0]
+        except RuntimeError as error:  # NotImplementedError is one
+            got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise InputError(
+                "a model that can be differentiated", got=got, fix="a variant or surrogate for its gradients"
+            ) from error
+    return torch.zeros_like(x) if found is None else found
 
 
 def clean_checks(clean: Judgement, data: Dataset) -> list[CheckResult]:
@@ -134,3 +148,16 @@ def in_bounds(excess: dict[str, float]) -> CheckResult:
     return CheckResult(
         name="attack bounds", status="pass" if good else "warn", value=worst, message=text, action=action
     )
+
+
+def all_ran(missing: list[AttackSpec]) -> list[CheckResult]:
+    """Return a warning where attacks of the suite were left out, as this model lacks their gradient source."""
+    if not missing:
+        return []
+    text = ", ".join(f"{spec.name} (source {spec.source})" for spec in missing) + " left out"
+    action = "declare the source in the model's mapping `variants`, or do without"
+    return [
+        CheckResult(
+            name="attacks left out", status="warn", value=float(len(missing)), message=text, action=action
+        )
+    ]

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import as_dataset, load_dataset
 from robustgeom.data.threats import ThreatTable, threat_table
-from robustgeom.errors import InputError, UserError
+from robustgeom.errors import InputError
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
-from robustgeom.harness.attacking import Battle, applicable
-from robustgeom.harness.door import at_the_door, clean_checks, in_bounds
-from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished
+from robustgeom.harness.attacking import Battle, applicable, find_attack, left_out
+from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds
+from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.suite import AttackSpec, Suite, load_suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
+    CLEAN,
     SAMPLE_SCHEMA,
     CheckResult,
     DataInfo,
@@ -72,9 +73,9 @@ def evaluate(
         if run.battle.rows:
             raise Interrupted(run.record("interrupted", passed)) from None
         raise
-    except UserError as error:
+    except Exception as error:
         if run.battle.jobs:
-            raise Unfinished(run.record("failed", passed, error=str(error)), error) from error
+            raise Unfinished(run.record("failed", passed, error=described(error)), error) from error
         raise
     return run.record("complete", passed)
 
@@ -152,7 +153,13 @@ class _Run:
     def _header(self, status: Status, arguments: dict[str, Any], error: str | None) -> Header:
         data, battle = self.data, self.battle
         commit, dirty = provenance.commit()
-        found = [*self.door, *clean_checks(battle.clean, data), in_bounds(battle.excess), *self.notes]
+        found = [
+            *self.door,
+            *clean_checks(battle.clean, data),
+            in_bounds(battle.excess),
+            *all_ran(left_out(self.suite, self.attacks)),
+            *self.notes,
+        ]
         return Header(
             status=status,
             error=error,
@@ -259,7 +266,11 @@ def _prepare(
     chosen = _suite(suite, options)
     samples = _data(data, chosen, options)
     table = threat_table(samples.name, chosen.norm, eps=options.eps)
-    under_test = subject(model, samples.inputs[:2], classes=len(samples.classes), device=options.device)
+    count = len(samples.classes)
+    under_test = subject(
+        model, samples.inputs[:2], classes=count, device=options.device, exact=not samples.counted
+    )
+    samples = samples.widened(under_test.classes)
     door = at_the_door(under_test, samples)
     battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size)
     attacks = applicable(chosen, under_test)
@@ -269,9 +280,12 @@ def _prepare(
 def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     chosen = load_suite(suite) if isinstance(suite, str) else suite
     own = [AttackSpec(name=r.rpartition(":")[2], attack=r) for r in options.attacks]
+    for spec in own:
+        find_attack(spec)
     names = [spec.name for spec in (*chosen.attacks, *own)]
-    if len(set(names)) < len(names):
-        raise InputError("attacks with distinct names", got=", ".join(names), fix="renaming your function")
+    if len(set(names)) < len(names) or CLEAN in names:
+        wanted = f"attacks with distinct names, none of them {CLEAN!r}"
+        raise InputError(wanted, got=", ".join(names), fix="renaming your function")
     norm = chosen.norm if options.norm is None else ThreatModel(options.norm, 0).norm
     return chosen.model_copy(update={"attacks": [*chosen.attacks, *own], "norm": norm})
 

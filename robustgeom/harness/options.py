@@ -9,7 +9,7 @@ from typing import Any
 from robustgeom.errors import RobustGeomError, UserError
 from robustgeom.records import RunRecord
 
-__all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished"]
+__all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished", "described"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,16 @@ class Event:
 Progress = Callable[[Event], None]
 
 
+def described(error: Exception) -> str:
+    """Return a mistake's own words, or those of any other error behind its type's name."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
 class Unfinished(UserError):  # noqa: N818 - the twin of Interrupted
     """A mistake that showed during an evaluation; `record` holds every finished job."""
 
-    def __init__(self, record: RunRecord, cause: UserError) -> None:
-        RobustGeomError.__init__(self, str(cause))
+    def __init__(self, record: RunRecord, cause: Exception) -> None:
+        RobustGeomError.__init__(self, described(cause))
         self.record = record
 
 

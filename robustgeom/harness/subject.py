@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom import checks
+from robustgeom.errors import InputError
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import noise_ratio
+from robustgeom.models.variants import variant
 from robustgeom.records import ModelInfo
 from robustgeom.refs import is_reference, source_file
 
@@ -22,11 +25,12 @@ __all__ = ["Subject", "subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in eval mode on its device, and what the record says of it."""
+    """A network in eval mode on its device, how many classes it tells apart, and what the record says of it."""
 
     module: nn.Module
     info: ModelInfo
     device: torch.device
+    classes: int
 
     @property
     def noise(self) -> Noise:
@@ -34,33 +38,65 @@ class Subject:
         return self.info.noise
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of inputs (n, ...)."""
-        logits: Tensor = self.module(x)
+        """Return the logits of inputs (n, ...), which are cast to the type of the network's weights."""
+        logits: Tensor = self.module(x.to(_dtype(self.module)))
         return logits
 
+    def variant(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
+        found, dtype = variant(self.module, name), _dtype(self.module)
+        return lambda x: found(x.to(dtype))
 
-def subject(model: str | nn.Module, sample: Tensor, *, classes: int, device: str) -> Subject:
+
+def subject(
+    model: str | nn.Module, sample: Tensor, *, classes: int, device: str, exact: bool = True
+) -> Subject:
     """Return the model that `model` names or is, checked on `sample` (n, ...).
 
-    Raises `InputError` in training mode, on outputs that are not one finite row of `classes` logits a sample.
+    Raises `InputError` in training mode, on a device that is not there, and on outputs that are not one finite
+    row of `classes` logits a sample (or of more, unless `exact`).
     """
     module = load_model(model) if isinstance(model, str) else model
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            "a reference or a torch.nn.Module", got=type(module).__name__, fix="a module around the function"
+        )
     checks.eval_mode(module)
-    place = torch.device(device)
+    place = _place(device)
     module = module.to(place)
-    noise = _noise(module, sample.to(place), classes)
-    return Subject(module, _info(model, module, noise), place)
+    noise, found = _noise(module, sample.to(place), classes if exact else None)
+    if found < classes:
+        raise InputError(f"{classes} logits or more", got=str(found), fix="a model for this data set")
+    return Subject(module, _info(model, module, noise), place, found)
 
 
-def _noise(module: nn.Module, sample: Tensor, classes: int) -> Noise:
-    """Find out whether two passes differ, without touching the caller's random stream."""
-    if noise_ratio(module) > 0:
-        return "keyed"
-    target = Target(module, range(len(sample)), "batch", seed=0, classes=classes)
+def _place(device: str) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place).item()
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        got = f"{device!r} ({str(error).partition(chr(10))[0]})"
+        raise InputError("a device that this machine has", got=got, fix="cpu, or cuda with a GPU") from error
+    return place
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(kinds, torch.float32)
+
+
+def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Noise, int]:
+    """Find out whether two passes differ, without touching the caller's random stream, and count the classes."""
+    own = noise_ratio(module) > 0
+    dtype = _dtype(module)
+    kind: Noise = "keyed" if own else "batch"
+    target = Target(lambda x: module(x.to(dtype)), range(len(sample)), kind, seed=0, classes=classes)
     rows = torch.arange(len(sample))
     with torch.no_grad():
         first, second = (target.query(sample, rows, torch.full_like(rows, draw)) for draw in (0, 1))
-    return "none" if torch.equal(first, second) else "batch"
+    if own:
+        return "keyed", first.shape[1]
+    return "none" if torch.equal(first, second) else "batch", first.shape[1]
 
 
 def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:

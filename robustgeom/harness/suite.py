@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from robustgeom import content
 from robustgeom.attacks import ATTACKS
 from robustgeom.errors import ContentError, unknown
+from robustgeom.records import CLEAN
 
 __all__ = ["Analysis", "AttackSpec", "Suite", "load_suite"]
 
@@ -84,8 +85,10 @@ def load_suite(reference: str) -> Suite:
         ) from error
     for spec in suite.attacks:
         check_settings(spec, path)
-    if len({spec.name for spec in suite.attacks}) < len(suite.attacks):
-        raise ContentError("attacks with distinct names", got=f"a name twice in {path}", fix="renaming one")
+    names = {spec.name for spec in suite.attacks}
+    if len(names) < len(suite.attacks) or CLEAN in names:
+        wanted = f"attacks with distinct names, none of them {CLEAN!r}"
+        raise ContentError(wanted, got=f"others in {path}", fix="renaming one")
     return suite
 
 

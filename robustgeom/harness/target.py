@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -49,8 +49,9 @@ def _global_seed(seed: int, device: torch.device) -> Iterator[None]:
 class Target:
     """`forward` serving the samples `ids`: callable on all of them, or on some rows through `at`.
 
-    Every batch is padded to a multiple of 32 rows, because the last bits of a row's logits depend on the
-    batch's shape. Noise is keyed by (seed, sample id, draw) for our own noise layers, and by the batch for others.
+    Every batch is a copy, as a forward pass may write into its input, and padded to a multiple of 32 rows,
+    because the last bits of a row's logits depend on the batch's shape. Noise is keyed by (seed, sample id,
+    draw) for our own noise layers, and by the batch for others.
     `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw.
     """
 
@@ -61,6 +62,7 @@ class Target:
     classes: int | None = None
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
+    _asked: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.forward_calls = torch.zeros(len(self.ids), dtype=torch.int64)
@@ -72,8 +74,14 @@ class Target:
         return self.noise == "none"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the logits of all samples, with noise draw 0."""
-        return self.query(x, torch.arange(len(self.ids)), torch.zeros(len(self.ids), dtype=torch.int64))
+        """Return the logits of all samples, on a fresh noise draw each time: draw 0, then 1, ..."""
+        if len(x) != len(self.ids):
+            raise InputError(
+                f"{len(self.ids)} rows, one a sample", got=str(len(x)), fix="model.at(rows, draws)(x[rows])"
+            )
+        self._asked += 1
+        rows = torch.arange(len(self.ids))
+        return self.query(x, rows, torch.full_like(rows, self._asked - 1))
 
     def at(self, rows: Tensor, draws: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""
@@ -87,14 +95,15 @@ class Target:
         if x.requires_grad and torch.is_grad_enabled():
             self.backward_calls.index_add_(0, rows, once)
         extra = -len(x) % PAD
-        padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x
+        padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
         ids = [self.ids[i] for i in rows.tolist()]
         keys = draws.tolist()
         with self._randomness([*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra], x.device):
-            logits = checks.logits(self._forward(padded), rows=len(padded), classes=self.classes)
+            logits = checks.logits(self.run(padded), rows=len(padded), classes=self.classes)
         return logits[: len(x)]
 
-    def _forward(self, x: Tensor) -> object:
+    def run(self, x: Tensor) -> Any:
+        """Return whatever the model makes of `x` as it is; raises `InputError` where the model raises."""
         try:
             return self.forward(x)
         except UserError:

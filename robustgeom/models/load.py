@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from robustgeom import content
 from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError
@@ -80,6 +80,10 @@ def model_digest(model: nn.Module) -> str:
     """
     digest = hashlib.sha256(repr(model).encode())
     for name, value in sorted(model.state_dict().items()):
+        if not isinstance(value, Tensor):  # what a module's get_extra_state returns
+            digest.update(f"{name}{value!r}".encode())
+            continue
+        value = value.to_dense() if value.layout != torch.strided else value  # noqa: PLW2901
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -19,7 +19,7 @@ def variant_names(model: nn.Module) -> list[str]:
     >>> variant_names(nn.Linear(1, 1))
     []
     """
-    own = vars(model).get("variants", {})
+    own = getattr(model, "variants", {})
     noise = ["noise-frozen:SEED", "noise-off"] if noise_ratio(model) > 0 else []
     return sorted([*noise, *(own if isinstance(own, Mapping) else [])])
 
@@ -44,7 +44,7 @@ def variant(model: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
             raise InputError("noise-frozen:SEED with a whole number", got=repr(name), fix="noise-frozen:0")
         return _within(model, lambda: noise_frozen(int(seed)))
     if name in known:
-        own: Mapping[str, Callable[[Tensor], Tensor]] = vars(model)["variants"]
+        own: Mapping[str, Callable[[Tensor], Tensor]] = model.variants  # type: ignore[assignment]
         return own[name]
     raise unknown("variant of this model", name, known or ["none: it declares no variants"])
 

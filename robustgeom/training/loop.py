@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from robustgeom.data.dataset import Dataset
+from robustgeom.errors import ContentError
 from robustgeom.models.build import build
 from robustgeom.models.noise import GaussianNoise
 from robustgeom.threat import ThreatModel
@@ -45,7 +49,8 @@ def fit(
     """Return the network that `recipe` trains on `data`, in eval mode.
 
     With `checkpoint`, state is kept there after every epoch and a run that was cut off goes on from it; the
-    result is the same as without the cut.
+    result is the same as without the cut. Raises `ContentError` where the checkpoint is damaged or of another
+    recipe.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # initialisation: torch's layers offer no generator
@@ -61,7 +66,8 @@ def fit(
     schedule = OneCycleLR(optimiser, settings.lr, total_steps=steps * settings.epochs, pct_start=0.3)
     objective = _objective(recipe, data)
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    done = _resume(parts, checkpoint)
+    digest = hashlib.sha256(f"{recipe.model_dump_json()}{data.hash}".encode()).hexdigest()
+    done = _resume(parts, checkpoint, digest)
     for epoch in range(done, settings.epochs):
         began, total = perf_counter(), 0.0
         generator = Generator().manual_seed(recipe.seed * 10_000 + epoch)
@@ -77,7 +83,7 @@ def fit(
             total += loss.item() * len(rows)
         model.eval()
         accuracy = share_correct(model, validation)
-        _save(parts, epoch + 1, checkpoint)
+        _save(parts, epoch + 1, checkpoint, digest)
         if progress is not None:
             progress(
                 EpochDone(epoch + 1, settings.epochs, total / len(data), accuracy, perf_counter() - began)
@@ -132,19 +138,29 @@ def _reseed_noise(model: nn.Module, seed: int) -> None:
             module.reseed(seed)
 
 
-def _resume(parts: dict[str, object], checkpoint: str | Path | None) -> int:
+def _resume(parts: dict[str, Any], checkpoint: str | Path | None, digest: str) -> int:
     if checkpoint is None or not Path(checkpoint).is_file():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    try:
+        state = torch.load(checkpoint, weights_only=True)
+        epoch, found = int(state["epoch"]), state["digest"]
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        got = f"{checkpoint}: {str(error).partition(chr(10))[0]}"
+        raise ContentError("an intact checkpoint", got=got, fix="removing it") from error
+    if found != digest:
+        got = f"another's in {checkpoint}"
+        raise ContentError(
+            "a checkpoint of this recipe and data", got=got, fix="removing it, or another --out"
+        )
     for name, part in parts.items():
-        part.load_state_dict(state[name])  # type: ignore[attr-defined]
-    return int(state["epoch"])
+        part.load_state_dict(state[name])
+    return epoch
 
 
-def _save(parts: dict[str, object], epoch: int, checkpoint: str | Path | None) -> None:
+def _save(parts: dict[str, Any], epoch: int, checkpoint: str | Path | None, digest: str) -> None:
     if checkpoint is None:
         return
-    state = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+    state = {name: part.state_dict() for name, part in parts.items()}
     staged = Path(f"{checkpoint}.part")
-    torch.save({**state, "epoch": epoch}, staged)
+    torch.save({**state, "epoch": epoch, "digest": digest}, staged)
     staged.replace(checkpoint)

@@ -65,7 +65,11 @@ def build_record(
             "attacks": [{"name": a, "steps": 5} for a in fooled or {}],
         },
         seed=0,
-        plan={"chunk": 32},
+        plan={
+            "jobs": [
+                {"attack": a, "radius": r, "chunks": [len(ids)]} for a in fooled or {} for r in grid if r > 0
+            ]
+        },
         arguments={"suite": "quick"},
         resolved={"suite": "quick-linf"},
         checks=list(checks),

@@ -44,3 +44,10 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "b" / "1.png").write_bytes(b"not an image")
     with pytest.raises(ContentError, match="a readable image"):
         load_dataset(str(tmp_path))
+
+
+def test_images_of_more_than_eight_bits_are_refused_rather_than_cut_off(tmp_path):
+    write(tmp_path / "a", "1.png", np.full((4, 4), 30_000, np.uint16))
+    write(tmp_path / "b", "1.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ContentError, match="expected images of 8 bits a channel, got mode I;16"):
+        load_dataset(str(tmp_path))

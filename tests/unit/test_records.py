@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -64,6 +65,14 @@ def test_a_radius_that_was_not_evaluated_is_refused(make_record, radius):
         make_record(fooled=FOOLED).robust_mask(radius)
 
 
+def test_a_rounded_radius_means_the_evaluated_one(make_record):
+    record = make_record(fooled={"pgd": [8 / 255, 9, 9, 9]})
+    assert record.robust_accuracy_at(0.03137).value == record.robust_accuracy_at(8 / 255).value == 0.5
+    assert record.robust_accuracy_at(0.031372549).value == 0.5
+    with pytest.raises(InputError, match="a radius that was evaluated"):
+        record.robust_accuracy_at(0.0315)
+
+
 def test_verdict_names_failed_checks_and_unfinished_runs(make_record):
     failed = CheckResult(name="masked", status="fail", value=0.6, message="60 % zero")
     record = make_record(checks=[failed], status="interrupted")
@@ -108,6 +117,25 @@ def _lose_rows(folder):
     _rewrite(folder, lambda table: table.slice(1))
 
 
+def _lose_attacks(folder):
+    _rewrite(folder, lambda table: table.filter(pc.field("attack") == "clean"))
+
+
+def _forget_headlines(folder):
+    threat = json.loads((folder / "header.json").read_text(encoding="utf-8"))["threat"]
+    _edit_header(folder, threat=threat | {"headlines": []})
+
+
+def _other_headline(folder):
+    threat = json.loads((folder / "header.json").read_text(encoding="utf-8"))["threat"]
+    _edit_header(folder, threat=threat | {"headlines": [0.3]})
+
+
+def _repeat_sample(folder):
+    data = json.loads((folder / "header.json").read_text(encoding="utf-8"))["data"]
+    _edit_header(folder, data=data | {"sample_ids": [*data["sample_ids"], data["sample_ids"][0]]})
+
+
 def _lose_column(folder):
     _rewrite(folder, lambda table: table.drop_columns(["margin"]))
 
@@ -132,6 +160,10 @@ DAMAGE = {
     _other_version: "schema version 1",
     _bad_field: "status",
     _lose_rows: "a clean prediction for every sample",
+    _lose_attacks: "expected 4 rows, got 0 of pgd",
+    _forget_headlines: "headlines among the radii",
+    _other_headline: "headlines among the radii",
+    _repeat_sample: "distinct sample ids",
     _lose_column: "columns of a samples table",
     _forget_sample: "the header does not list",
     _spoil_arrays: "an intact run folder",

@@ -64,10 +64,28 @@ def test_uncontrolled_noise_repeats_under_its_batch_and_leaves_the_callers_strea
     torch.manual_seed(9)
     expected = torch.rand(2)
     torch.manual_seed(9)
-    first, second = target(x), target(x)
+    draw = torch.zeros(5, dtype=torch.int64)
+    first, second = target.query(x, rows(5), draw), target.query(x, rows(5), draw)
     assert torch.equal(torch.rand(2), expected)
     assert torch.equal(first, second)
     assert not torch.equal(first, target.query(x, rows(5), torch.ones(5, dtype=torch.int64)))
+
+
+def test_plain_calls_meet_a_fresh_draw_each_and_need_all_rows():
+    x = torch.rand(5, 6)
+    target, again = (Target(Noisy().eval(), range(5), "keyed", seed=1) for _ in range(2))
+    first, second = target(x), target(x)
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(second, again.query(x, rows(5), torch.ones(5, dtype=torch.int64)))
+    with pytest.raises(InputError, match=r"expected 5 rows, one a sample, got 2; try model.at"):
+        target(x[:2])
+
+
+def test_a_forward_pass_that_writes_into_its_input_reaches_a_copy():
+    x = torch.rand(32, 6)
+    before = x.clone()
+    Target(lambda v: v.mul_(0)[:, :3], range(32), "none", seed=0)(x)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("eot", [1, 3])

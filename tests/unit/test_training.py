@@ -107,6 +107,22 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(path, tmp_path, name)
     assert [f.name for f in tmp_path.glob("state*")] == ["state"]
 
 
+def test_a_checkpoint_of_another_recipe_or_a_damaged_one_is_refused(path, tmp_path):
+    chosen, data, held = read_recipe(path), toy(), toy(9, seed=1)
+    checkpoint = tmp_path / "state"
+    with pytest.raises(Cut):
+        fit(chosen, data, held, checkpoint=checkpoint, progress=cut_after(1))
+    for other in (recipe(path, seed=4), variation(path, "adversarial")):
+        with pytest.raises(ContentError, match="expected a checkpoint of this recipe and data"):
+            fit(other, data, held, checkpoint=checkpoint)
+    with pytest.raises(ContentError, match="expected a checkpoint of this recipe and data"):
+        fit(chosen, toy(seed=5), held, checkpoint=checkpoint)
+    for damage in (b"", b"garbage", checkpoint.read_bytes()[:-100]):
+        checkpoint.write_bytes(damage)
+        with pytest.raises(ContentError, match="expected an intact checkpoint"):
+            fit(chosen, data, held, checkpoint=checkpoint)
+
+
 def test_the_seed_decides_everything(path):
     chosen, data, held = read_recipe(path), toy(), toy(9, seed=1)
     torch.manual_seed(1)
