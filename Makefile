@@ -32,7 +32,7 @@ tables: install  ## write the README tables of attacks/, zoo/ and reports/ again
 
 reports: install  ## evaluate the whole zoo again; move reports/fashion-mnist-zoo away first
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian \
-	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 500 --out reports/fashion-mnist-zoo
+	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 200 --out reports/fashion-mnist-zoo
 
 bench: install
 	$(BIN)/python benchmarks/attacks.py
