@@ -25,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 from robustgeom.errors import ContentError, InputError
 from robustgeom.files import new_folder
 from robustgeom.stats import Interval, wilson
+from robustgeom.words import radius_text
 
 __all__ = [
     "ANALYZER_COLUMNS",
@@ -257,7 +258,7 @@ class RunRecord:
         grid = self.header.threat.grid
         nearest = min(grid, key=lambda r: abs(r - radius))
         if not abs(nearest - radius) <= RADIUS_SLACK * max(nearest, RADIUS_SLACK):
-            known = ", ".join(f"{r:.4g}" for r in grid)
+            known = ", ".join(radius_text(r, self.header.threat.norm) for r in grid)
             raise InputError("a radius that was evaluated", got=f"{radius:.4g}", fix=f"one of {known}")
         return nearest
 
@@ -274,9 +275,10 @@ class RunRecord:
         return self.samples.to_pandas()
 
     def _repr_html_(self) -> str:
+        norm = self.header.threat.norm
         lines = {
             "clean accuracy": self.accuracy,
-            f"robust accuracy at {self.header.threat.norm} {self.headline:.4g}": self.robust_accuracy,
+            f"robust accuracy at {norm} {radius_text(self.headline, norm)}": self.robust_accuracy,
             "verdict": self.verdict,
         }
         body = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in lines.items())

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robustgeom import content
+from robustgeom.words import radius_text
 
 __all__ = ["ls"]
 
@@ -50,7 +51,11 @@ def _data() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "headlines": [f"{t.norm} {r:.4g}" for t in THREATS.get(name, {}).values() for r in t.headlines],
+            "headlines": [
+                f"{t.norm} {radius_text(r, t.norm)}"
+                for t in THREATS.get(name, {}).values()
+                for r in t.headlines
+            ],
         }
         for name in DATASETS
     ]

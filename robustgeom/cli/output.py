@@ -11,6 +11,7 @@ from rich.table import Table
 from robustgeom.errors import OutputError
 from robustgeom.files import free_folder
 from robustgeom.records import RunRecord
+from robustgeom.words import radius_text
 
 __all__ = ["flags", "make_folder", "print_summary", "write_page"]
 
@@ -59,7 +60,7 @@ def _summary(records: list[RunRecord]) -> Table:
     threat = records[0].header.threat
     table = Table(box=None, pad_edge=False)
     table.add_column("accuracy in %", no_wrap=True)
-    for column in ("clean", *(f"{threat.norm} {r:.3g}" for r in threat.headlines)):
+    for column in ("clean", *(f"{threat.norm} {radius_text(r, threat.norm)}" for r in threat.headlines)):
         table.add_column(column, no_wrap=True)
     table.add_column("checks", overflow="fold")
     for record in records:

@@ -11,6 +11,7 @@ from robustgeom import content
 from robustgeom.cli.output import flags
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord, load_record
+from robustgeom.words import radius_text
 
 __all__ = ["show"]
 
@@ -43,7 +44,7 @@ def _describe(record: RunRecord) -> str:
         f"{record.name}: {header.status}, suite {header.suite.name} v{header.suite.version}, {header.created}",
         f"clean accuracy     {record.accuracy}",
         *(
-            f"{header.threat.norm} {radius:<12.4g}  {record.robust_accuracy_at(radius)}"
+            f"{header.threat.norm} {radius_text(radius, header.threat.norm):<12}  {record.robust_accuracy_at(radius)}"
             for radius in header.threat.grid
             if radius > 0
         ),

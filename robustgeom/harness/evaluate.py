@@ -36,6 +36,7 @@ from robustgeom.records import (
     Totals,
 )
 from robustgeom.threat import ThreatModel
+from robustgeom.words import radius_text
 
 __all__ = ["evaluate"]
 
@@ -118,7 +119,10 @@ class _Run:
         return len(self.attacks) * sum(r > 0 for r in self.table.grid) + self.options.analyze
 
     def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
-        began, job = perf_counter(), f"{spec.name} at {self.table.norm} {radius:.4g}"
+        began, job = (
+            perf_counter(),
+            f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}",
+        )
         self._tell(job, float(index))
         self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
         standing = int(self.battle.standing.sum())

@@ -19,6 +19,7 @@ __all__ = ["Noise", "Target", "row_generators", "seed_of"]
 
 Noise = Literal["keyed", "batch", "none"]
 PAD = 32
+PIECE = 256  # rows: larger batches leave the cache of a CPU and take half as long again
 
 
 def seed_of(*parts: object) -> int:
@@ -94,6 +95,12 @@ class Target:
         self.forward_calls.index_add_(0, rows, once)
         if x.requires_grad and torch.is_grad_enabled():
             self.backward_calls.index_add_(0, rows, once)
+        # Noise that is drawn for a whole batch needs the batch to stay whole.
+        size = max(len(x), 1) if self.noise == "batch" else PIECE
+        pieces = zip(*(torch.split(t, size) for t in (x, rows, draws)), strict=True)
+        return torch.cat([self._query(*piece) for piece in pieces])
+
+    def _query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
         extra = -len(x) % PAD
         padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
         ids = [self.ids[i] for i in rows.tolist()]

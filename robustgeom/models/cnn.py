@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from robustgeom.models.parts import Normalise, activation, known_stages
@@ -14,10 +15,10 @@ __all__ = ["CNN"]
 class CNN(nn.Module):
     """Two stride-2 5x5 convolutions (32 and 64 channels), a 128-unit layer, a linear read-out.
 
-    Images (n, channels, size, size) in [0, 1] to logits (n, classes). `rho` is the noise-to-signal variance
-    ratio at the stages named in `noisy` (any of conv1, conv2, hidden), ahead of their ReLU.
+    Images (n, channels, size, size) in [0, 1] to logits (n, classes), computed in channels_last, which is
+    faster on a CPU. `rho` is the noise-to-signal variance ratio at the stages named in `noisy` (any of conv1,
+    conv2, hidden), ahead of their ReLU.
 
-    >>> import torch
     >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
@@ -49,8 +50,10 @@ class CNN(nn.Module):
             nn.Flatten(), nn.Linear(64 * side * side, 128), activation("hidden", 128, rho=rho, noisy=noisy)
         )
         self.logits = nn.Linear(128, classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
-        out: Tensor = self.logits(self.hidden(self.conv2(self.conv1(self.normalise(x)))))
+        x = self.normalise(x.contiguous(memory_format=torch.channels_last))
+        out: Tensor = self.logits(self.hidden(self.conv2(self.conv1(x))))
         return out

@@ -5,7 +5,7 @@ Colours keep a contrast above 3:1 on white and on the page's dark background. Te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -30,6 +30,8 @@ SHAPES = (
     "triangle-left",
 )
 Curve = Sequence[tuple[float, Interval]]
+LONG_NAME = 20
+FEW = 4  # more bands than this hide each other
 
 
 def axis_title(measure: str) -> str:
@@ -69,7 +71,7 @@ def accuracy_chart(
     x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
     base = alt.Chart(_data(rows)).encode(x=x)
-    band = base.mark_area(opacity=0.15).encode(
+    band = base.mark_area(opacity=0.15 if len(curves) <= FEW else 0.05).encode(
         y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=_colour(curves)
     )
     line = base.mark_line(strokeWidth=2).encode(y=y, color=_colour(curves), strokeDash=_dash(curves))
@@ -164,32 +166,43 @@ def _cycle(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
     return [values[i % len(values)] for i in range(len(names))]
 
 
+def _staggered(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """As `_cycle`, one further in each round: where colours repeat, dashes and shapes do not."""
+    return [values[(i + i // len(values)) % len(values)] for i in range(len(names))]
+
+
 def _colour(names: Sequence[str] | Mapping[str, Curve]) -> alt.Color:
     domain = list(names)
     scale = alt.Scale(domain=domain, range=_cycle(COLOURS, domain))
-    return alt.Color("model:N", scale=scale, title=None, legend=_legend())
+    return alt.Color("model:N", scale=scale, title=None, legend=_legend(domain))
 
 
 def _condition(conditions: list[str]) -> alt.Color:
     scale = alt.Scale(domain=conditions, range=_cycle(COLOURS, conditions))
-    return alt.Color("condition:N", scale=scale, title=None, legend=_legend())
+    return alt.Color("condition:N", scale=scale, title=None, legend=_legend(conditions))
 
 
 def _dash(names: Sequence[str] | Mapping[str, Curve]) -> alt.StrokeDash:
     domain = list(names)
     field = "model:N" if isinstance(names, Mapping) else "condition:N"
-    scale = alt.Scale(domain=domain, range=_cycle(DASHES, domain))
-    return alt.StrokeDash(field, scale=scale, title=None, legend=_legend())
+    scale = alt.Scale(domain=domain, range=_staggered(DASHES, domain))
+    return alt.StrokeDash(field, scale=scale, title=None, legend=_legend(domain))
 
 
 def _shape(names: Sequence[str] | Mapping[str, Curve]) -> alt.Shape:
     domain = list(names)
     field = "model:N" if isinstance(names, Mapping) else "condition:N"
-    scale = alt.Scale(domain=domain, range=_cycle(SHAPES, domain))
-    return alt.Shape(field, scale=scale, title=None, legend=_legend())
+    scale = alt.Scale(domain=domain, range=_staggered(SHAPES, domain))
+    return alt.Shape(field, scale=scale, title=None, legend=_legend(domain))
 
 
-def _legend() -> alt.Legend:
+def _legend(names: Iterable[str]) -> alt.Legend:
+    long = max(map(len, names), default=0) > LONG_NAME
     return alt.Legend(
-        orient="bottom", columns=2, labelLimit=150, symbolSize=90, symbolOpacity=1, symbolStrokeWidth=0
+        orient="bottom",
+        columns=1 if long else 2,
+        labelLimit=320 if long else 150,
+        symbolSize=90,
+        symbolOpacity=1,
+        symbolStrokeWidth=0,
     )

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord
-from robustgeom.report.tables import logit_values, manifold_values, stages
+from robustgeom.report.tables import INPUT, logit_values, manifold_values, stages
 from robustgeom.stats import Interval, bootstrap
+from robustgeom.words import percent, points, radius_text
 
 __all__ = ["CLAIMS", "RULES", "Claim", "ClaimResult", "judge"]
 
 Status = Literal["reproduced", "not reproduced", "not tested"]
 Key = TypeVar("Key", int, str)
+UNDECLARED = "user"
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ def at_keeps_capacity(records: Sequence[RunRecord]) -> list[Finding]:
     """In adversarially trained networks the relative capacity drop at the last stage is at most half.
 
     Rule: in every family with both, relative drop = 1 - mean attacked / mean clean capacity over manifolds at
-    the last stage; the adversarially trained one's is at most half of the standard one's, and the 95 %
-    bootstrap interval over manifolds of (standard minus adversarially trained relative drop) lies above 0.
+    the last stage; the standard one's is above 0, the adversarially trained one's is at most half of it, and
+    the 95 % bootstrap interval over manifolds of (standard minus adversarially trained relative drop) lies
+    above 0.
     """
     families = [f for f in _families(records) if f.standard and f.trained]
     if not families:
@@ -179,14 +182,18 @@ def _families(records: Sequence[RunRecord]) -> list[_Family]:
     found: dict[str, _Family] = {}
     for record in records:
         model = record.header.model
+        if model.family == UNDECLARED:  # nothing says how it was trained, or what it may be compared with
+            continue
         family = found.setdefault(model.family, _Family(model.family, [], [], []))
-        trained, stochastic = model.threat != "none", model.rho > 0
+        trained, stochastic = model.threat != "none", model.rho > 0 or model.noise != "none"
         if trained:
             family.trained.append(record)
         if stochastic:
             family.stochastic.append(record)
         if not trained and not stochastic:
             family.standard.append(record)
+    for family in found.values():
+        _refuse_other_samples([*family.standard, *family.trained, *family.stochastic])
     return list(found.values())
 
 
@@ -220,7 +227,7 @@ def _average(
 
 
 def _last_stages(records: list[RunRecord], count: int) -> list[str]:
-    listed = records[0].header.model.stages or stages(records[0], "capacity")
+    listed = records[0].header.model.stages or [s for s in stages(records[0], "capacity") if s != INPUT]
     if len(listed) < count:
         got = f"{records[0].name} lists {len(listed)}"
         raise _NotTestedError(f"needs capacity at the last {count} stages; {got}")
@@ -266,9 +273,12 @@ def _relative_finding(family: _Family) -> Finding:
     drops = _relative_drop(standard), _relative_drop(trained)
     both = np.hstack([standard, trained])
     interval = bootstrap(both, lambda v: _relative_drop(v[:, :2]) - _relative_drop(v[:, 2:]))
-    shares = f"{drops[0]:.1%} standard, {drops[1]:.1%} adversarially trained"
-    text = f"{family.name} at {theirs}: relative drop {shares}, difference {_span(interval)}"
-    return Finding(drops[1] <= drops[0] / 2 and interval.low > 0, interval, text)
+    shares = f"{percent(drops[0])} standard, {percent(drops[1])} adversarially trained"
+    text = (
+        f"{family.name} at {theirs}: relative drop {shares}, difference {points(interval)} (n={interval.n})"
+    )
+    holds = drops[0] > 0 and drops[1] <= drops[0] / 2 and interval.low > 0
+    return Finding(holds, interval, text)
 
 
 def _noise_finding(family: _Family) -> Finding:
@@ -277,8 +287,10 @@ def _noise_finding(family: _Family) -> Finding:
     radius = _telling_radius(family.standard, noisy)
     standard, stochastic = (_mean_mask(records, radius) for records in (family.standard, noisy))
     interval = bootstrap(stochastic - standard)
-    shares = f"{stochastic.mean():.1%} stochastic, {standard.mean():.1%} standard"
-    text = f"{family.name} at {radius:.4g}: {shares}, difference {_span(interval)}"
+    shares = f"{percent(stochastic.mean())} stochastic, {percent(standard.mean())} standard"
+    norm = family.standard[0].header.threat.norm
+    place = f"{norm} {radius_text(radius, norm)}"
+    text = f"{family.name} at {place}: {shares}, difference {points(interval)} (n={interval.n})"
     # A share of 15 / 100 is not exactly 0.15 in binary.
     return Finding(interval.value >= 0.15 - 1e-9 and interval.low > 0, interval, text)
 
@@ -287,11 +299,13 @@ def _refuse_doubtful(records: list[RunRecord]) -> None:
     doubtful = [r.name for r in records if not r.verdict.trustworthy]
     if doubtful:
         raise _NotTestedError(f"needs records without a failed check; {', '.join(doubtful)} failed one")
-    first = records[0].header
-    for record in records:
-        header = record.header
-        same = header.data.hash == first.data.hash and header.data.sample_ids == first.data.sample_ids
-        if not same or header.threat.norm != first.threat.norm:
+
+
+def _refuse_other_samples(records: list[RunRecord]) -> None:
+    for record in records[1:]:
+        ours, theirs = records[0].header, record.header
+        same = theirs.data.hash == ours.data.hash and theirs.data.sample_ids == ours.data.sample_ids
+        if not same or theirs.threat.norm != ours.threat.norm:
             names = f"{records[0].name} and {record.name}"
             raise _NotTestedError(f"{names} were evaluated on other samples or under another norm")
 

@@ -14,8 +14,9 @@ from robustgeom.records import CLEAN, CheckResult, RunRecord, Verdict
 from robustgeom.report.claims import Claim, ClaimResult, judge
 from robustgeom.report.export import as_json, csv_tables
 from robustgeom.stats import Interval, bootstrap, mcnemar
+from robustgeom.words import p_text, radius_text
 
-__all__ = ["AttackYield", "Comparison", "ModelResult", "Paired", "compare", "radius_text"]
+__all__ = ["AttackYield", "Comparison", "ModelResult", "Paired", "compare"]
 
 TOLERANCE = 1e-12
 
@@ -124,8 +125,8 @@ class Comparison:
         sign = 1 if ahead == pair.name else -1
         low, high = sorted((100 * sign * pair.difference.low, 100 * sign * pair.difference.high))
         shares = [self.model(n).robust[pair.radius].value for n in (ahead, behind)]
-        doubtful = self._doubtful(pair)
-        verb = "scores higher than" if doubtful else "is more robust than"
+        cautions = self._cautions(pair)
+        verb = "scores higher than" if cautions else "is more robust than"
         verb = verb if pair.p_value < 0.05 else "is not measurably more robust than"
         numbers = (
             f"{100 * shares[0]:.1f} % against {100 * shares[1]:.1f} % "
@@ -133,8 +134,16 @@ class Comparison:
             f"95 % interval {low:.1f} to {high:.1f}, {p_text(pair.p_value)}, n = {pair.difference.n})"
         )
         place = f"{self.norm} {radius_text(pair.radius, self.norm)}"
-        caution = f"; not to be relied on while {' and '.join(doubtful)} is suspicious" if doubtful else ""
-        return f"{ahead} {verb} {behind} at {place}: {numbers}{caution}."
+        return f"{ahead} {verb} {behind} at {place}: {numbers}{''.join(cautions)}."
+
+    def _cautions(self, pair: Paired) -> list[str]:
+        doubtful = self._doubtful(pair)
+        found = [f"; not to be relied on while {' and '.join(doubtful)} is suspicious"] if doubtful else []
+        suites = [self.model(n).record.header.suite for n in (pair.name, pair.baseline)]
+        if suites[0].digest != suites[1].digest:
+            met = ["/".join([s.name, *(str(a.get("name")) for a in s.attacks)]) for s in suites]
+            found.append(f"; the two met different attacks ({met[0]} and {met[1]})")
+        return found
 
     def _doubtful(self, pair: Paired) -> list[str]:
         return [n for n in (pair.name, pair.baseline) if not self.model(n).verdict.trustworthy]
@@ -145,6 +154,8 @@ class Comparison:
     def _alone(self, model: ModelResult) -> str:
         place = f"{self.norm} {radius_text(self.strictest, self.norm)}"
         robust = model.robust.get(self.strictest)
+        if self.strictest == 0:
+            return f"{model.name} finished no attack; it is right on {model.accuracy} without one."
         if robust is None:
             return f"{model.name} did not reach {place}."
         caution = "" if model.verdict.trustworthy else "; this number is suspicious"
@@ -179,27 +190,6 @@ def compare(
     return Comparison(records[0].header.threat.norm, headlines, base, models, paired, judged)
 
 
-def radius_text(radius: float, norm: str) -> str:
-    """Write a radius as people do.
-
-    >>> [radius_text(r, "linf") for r in (8 / 255, 0.5 / 255, 0.1)]
-    ['8/255', '0.5/255', '0.1']
-    """
-    plain, halves = f"{radius:.4g}", 2 * radius * 255
-    if norm == "linf" and abs(float(plain) - radius) > TOLERANCE and abs(halves - round(halves)) < 1e-6:
-        return f"{round(halves) / 2:g}/255"
-    return plain
-
-
-def p_text(p_value: float) -> str:
-    """Write a p-value without false precision.
-
-    >>> p_text(0.0000002), p_text(0.03125)
-    ('p < 0.001', 'p = 0.031')
-    """
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-
-
 def _distinct(names: list[str]) -> list[str]:
     used: list[str] = []
     for name in names:
@@ -229,6 +219,8 @@ def _shared_headlines(records: Sequence[RunRecord]) -> tuple[float, ...]:
     # An unfinished run has not reached every radius; it must not narrow what the finished ones show.
     finished = [r for r in records if r.header.status == "complete"] or records
     kept = [r for r in finished[0].header.threat.headlines if all(_has(other, r) for other in finished)]
+    if not kept and all(r.header.status != "complete" for r in records):
+        kept = [max(r for r in records[0].header.threat.grid if all(_reached(other, r) for other in records))]
     if not kept:
         got = "; ".join(f"{r.name}: {r.header.threat.headlines}" for r in records)
         raise InputError("a headline radius that all records share", got=got, fix="the same --eps for all")
@@ -239,13 +231,17 @@ def _has(record: RunRecord, radius: float) -> bool:
     return any(abs(h - radius) <= TOLERANCE for h in record.header.threat.headlines)
 
 
+def _reached(record: RunRecord, radius: float) -> bool:
+    return any(abs(g - radius) <= TOLERANCE for g in record.header.threat.grid)
+
+
 def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> ModelResult:
     attack, ids = np.asarray(record.samples["attack"]), np.asarray(record.samples["sample_id"])
     covered = len(np.unique(ids[attack == CLEAN]))
     if not covered:
         raise InputError(f"clean predictions of {name}", got="none", fix="evaluating it again")
     grid = record.header.threat.grid
-    reached = [r for r in headlines if r <= max(grid) + TOLERANCE]
+    reached = [r for r in headlines if _reached(record, r)]
     return ModelResult(
         name=name,
         record=record,

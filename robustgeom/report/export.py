@@ -10,12 +10,20 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from robustgeom.report.tables import analyzer_rows
+from robustgeom.records import ANALYZER_COLUMNS, CheckResult
+from robustgeom.report.tables import LOGIT_MEASURES, analyzer_rows
 
 if TYPE_CHECKING:
     from robustgeom.report.compare import Comparison, ModelResult, Paired
 
 __all__ = ["as_json", "csv_tables"]
+
+# What a table without a row is headed by, so that whoever reads it finds its columns.
+EMPTY = {
+    "checks": ["model", *CheckResult.model_fields],
+    "geometry": list(ANALYZER_COLUMNS.names),
+    "logits": ["model", "seed", "condition", "sample_id", "label", "prediction", *LOGIT_MEASURES],
+}
 
 
 def as_json(comparison: Comparison) -> str:
@@ -32,7 +40,7 @@ def csv_tables(comparison: Comparison) -> dict[str, str]:
         "geometry": _geometry_rows(comparison.models),
         "logits": _logit_rows(comparison.models),
     }
-    return {name: _csv(rows) for name, rows in tables.items()}
+    return {name: _csv(rows, EMPTY.get(name, [])) for name, rows in tables.items()}
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:
@@ -129,11 +137,11 @@ def _logit_rows(models: Iterable[ModelResult]) -> list[dict[str, Any]]:
     return [row | {"model": name} for name, table in tables for row in table.to_pylist()]
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
+def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(
+        text, fieldnames=list(rows[0]) if rows else columns, lineterminator="\n", extrasaction="ignore"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -10,8 +10,9 @@ import numpy as np
 
 from robustgeom.registry import MEASURES
 from robustgeom.report.charts import accuracy_chart, axis_title, geometry_chart, histogram_chart
-from robustgeom.report.compare import Comparison, ModelResult, radius_text
+from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.tables import Histogram, aggregates, histograms
+from robustgeom.words import percent, radius_text
 
 __all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures"]
 
@@ -87,15 +88,6 @@ def calibration(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def percent(share: float) -> str:
-    """Write a share as a percentage.
-
-    >>> percent(0.7021)
-    '70.2 %'
-    """
-    return f"{100 * share:.1f} %"
-
-
 def _accuracy_finding(comparison: Comparison) -> str:
     radius = comparison.strictest
     reached = [m for m in comparison.models if radius in m.robust]
@@ -109,7 +101,7 @@ def _accuracy_finding(comparison: Comparison) -> str:
 def _fall(model: ModelResult, radius: float) -> str:
     robust, clean = percent(model.robust[radius].value), percent(model.accuracy.value)
     doubt = "" if model.verdict.trustworthy else " (suspicious)"
-    return f"{model.name} keeps {robust}{doubt} of its {clean} clean accuracy"
+    return f"{model.name} is right on {robust} of the samples{doubt}, {clean} without attack"
 
 
 def _geometry_figure(name: str, measure: str, rows: list[dict[str, Any]], high: float) -> Figure:

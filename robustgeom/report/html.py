@@ -18,17 +18,17 @@ from markupsafe import Markup
 
 from robustgeom.files import write_text
 from robustgeom.report.claims import RULES, ClaimResult
-from robustgeom.report.compare import Comparison, ModelResult, p_text, radius_text
+from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.figures import (
     Figure,
     accuracy_figure,
     calibration,
     geometry_figures,
     logit_figures,
-    percent,
 )
 from robustgeom.report.images import examples
 from robustgeom.stats import Interval
+from robustgeom.words import p_text, percent, points, radius_text
 
 __all__ = ["write_report"]
 
@@ -86,7 +86,9 @@ def _environment() -> Environment:
         "effect": _effect,
         "provenance": _provenance,
         "command": _command,
-        "points": _points,
+        "budget": _budget,
+        "plain": _plain,
+        "points": points,
         "rule_text": _rule_text,
     }
     environment.globals["radius_text"] = radius_text
@@ -137,10 +139,6 @@ def _interval(interval: Interval) -> str:
     return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
-def _points(interval: Interval) -> str:
-    return f"{100 * interval.value:+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-
-
 def _effect(result: ClaimResult) -> str:
     if result.interval is None:
         return "none"
@@ -149,8 +147,13 @@ def _effect(result: ClaimResult) -> str:
 
 def _rule_text(result: ClaimResult) -> str:
     """The rule as its docstring states it, after the first sentence."""
-    text = " ".join((RULES[result.claim.rule].__doc__ or "").split())
+    text = _plain(" ".join((RULES[result.claim.rule].__doc__ or "").split()))
     return text[text.index("Rule:") :] if "Rule:" in text else text
+
+
+def _plain(text: str) -> str:
+    """Docstrings quote code in backticks, which mean nothing on a page."""
+    return text.replace("`", "")
 
 
 def _provenance(model: ModelResult) -> list[tuple[str, str]]:
@@ -193,18 +196,41 @@ def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{k} = {json.dumps(v, default=str, ensure_ascii=False)}" for k, v in items) or "none"
 
 
-def _command(model: ModelResult) -> str:
+def _command(model: ModelResult) -> str | None:
+    """The command that makes the record again; None where a part of it was an object in Python."""
     header = model.record.header
-    passed = {k: header.arguments[k] for k in ("eps", "batch_size") if header.arguments.get(k) is not None}
+    passed = header.arguments
     options = {
-        "data": header.data.name,
+        "data": passed.get("data") or header.data.name,
         "split": header.data.split,
-        "suite": header.suite.name,
+        "suite": passed.get("suite") or header.suite.name,
         "norm": header.threat.norm,
         "n": len(header.data.sample_ids),
         "seed": header.seed,
-        **passed,
+        **{k: passed[k] for k in ("eps", "batch_size", "data_dir") if passed.get(k) is not None},
     }
+    if any(str(v).startswith("object:") for v in (header.model.reference, *options.values())):
+        return None
     flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
-    own = [part for attack in header.arguments.get("attacks") or () for part in ("--attack", str(attack))]
-    return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own])
+    own = [part for attack in passed.get("attacks") or () for part in ("--attack", str(attack))]
+    bare = ["--no-analyze"] if passed.get("analyze") is False else []
+    return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own, *bare])
+
+
+def _budget(model: ModelResult) -> str:
+    """Which attacks the model met, with their settings, and the noise draws behind gradients and decisions."""
+    header = model.record.header
+    attacks = "; ".join(_attack_text(a) for a in header.suite.attacks) or "no attack"
+    if header.model.noise == "none":
+        return attacks
+    draws = {k: header.resolved.get(k, "?") for k in ("eot", "judge_draws")}
+    return f"{attacks}; {draws['eot']} noise draws a gradient, {draws['judge_draws']} a decision"
+
+
+def _attack_text(attack: dict[str, Any]) -> str:
+    settings = {
+        **(attack.get("settings") or {}),
+        **({"source": attack["source"]} if attack.get("source") else {}),
+    }
+    text = ", ".join(f"{k} {v}" for k, v in settings.items())
+    return f"{attack.get('name')} ({text})" if text else str(attack.get("name"))

@@ -48,10 +48,14 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
     if clean.shape != adversarial.shape or {len(ids), len(predictions), len(labels)} != {len(clean)}:
         return [], "The record's examples do not fit together and are not drawn."
     count = min(len(clean), LIMIT)
-    names = record.header.data.classes
+    names, domain = record.header.data.classes, record.header.data.domain
     shown = [
         _example(
-            clean[i], adversarial[i], int(ids[i]), _class(names, labels[i]), _class(names, predictions[i])
+            (clean[i], adversarial[i]),
+            domain,
+            int(ids[i]),
+            _class(names, labels[i]),
+            _class(names, predictions[i]),
         )
         for i in range(count)
     ]
@@ -64,11 +68,18 @@ def _class(names: list[str], index: NDArray[np.int64]) -> str:
 
 
 def _example(
-    clean: NDArray[np.float32], attacked: NDArray[np.float32], sample: int, label: str, prediction: str
+    pair: tuple[NDArray[np.float32], NDArray[np.float32]],
+    domain: tuple[float, float],
+    sample: int,
+    label: str,
+    prediction: str,
 ) -> Example:
-    change = attacked.astype(np.float64) - clean
+    low, high = domain
+    clean, attacked = ((a.astype(np.float64) - low) / (high - low) for a in pair)
+    change = attacked - clean
     largest = float(np.abs(change).max())
     factor = 0.5 / largest if largest > 0 else 1.0
+    size = f"{255 * largest:.3g}/255" if tuple(domain) == (0, 1) else f"{largest * (high - low):.3g}"
     outcome = f"read as {prediction}" if prediction != label else f"still read as {label}"
     return Example(
         sample,
@@ -77,8 +88,8 @@ def _example(
             Picture(_uri(attacked), f"sample {sample} attacked, {outcome}", f"attacked: {outcome}"),
             Picture(
                 _uri(0.5 + factor * change),
-                f"difference of sample {sample}, magnified {factor:.3g} times, largest change {largest:.3g}",
-                f"difference \N{MULTIPLICATION SIGN}{factor:.3g}",
+                f"difference of sample {sample}, magnified {factor:.3g} times, largest change {size}",
+                f"difference, at most {size}",
             ),
         ),
     )

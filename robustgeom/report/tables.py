@@ -14,6 +14,7 @@ from robustgeom.records import ANALYZER_COLUMNS, RunRecord
 __all__ = [
     "AGGREGATE",
     "CONDITIONS",
+    "INPUT",
     "LOGIT_MEASURES",
     "Histogram",
     "aggregates",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 AGGREGATE = "all"
+INPUT = "input"
 CONDITIONS = ("clean", "attacked")
 LOGIT_MEASURES = ("max_logit", "logit_gap", "mean_gap", "confidence", "entropy", "margin")
 BINS = 40
@@ -38,10 +40,11 @@ def analyzer_rows(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def stages(record: RunRecord, measure: str) -> list[str]:
-    """Return the stages at which `measure` was taken: the model's order, else that of first appearance."""
+    """Return the stages at which `measure` was taken: the input, the model's order, then by first appearance."""
     seen = list(dict.fromkeys(r["stage"] for r in analyzer_rows(record) if r["measure"] == measure))
     listed = record.header.model.stages
-    return [s for s in listed if s in seen] + [s for s in seen if s not in listed]
+    first = [INPUT] if INPUT in seen and INPUT not in listed else []
+    return [*first, *(s for s in listed if s in seen), *(s for s in seen if s not in {*listed, *first})]
 
 
 def aggregates(record: RunRecord, measure: str) -> list[dict[str, Any]]:

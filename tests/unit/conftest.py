@@ -70,7 +70,7 @@ def build_record(
                 {"attack": a, "radius": r, "chunks": [len(ids)]} for a in fooled or {} for r in grid if r > 0
             ]
         },
-        arguments={"suite": "quick"},
+        arguments={"suite": "quick-linf"},
         resolved={"suite": "quick-linf"},
         checks=list(checks),
         totals={"forward_calls": 8 * len(ids), "backward_calls": 4 * len(ids), "seconds": 1.5},

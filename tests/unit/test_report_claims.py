@@ -128,6 +128,18 @@ def test_late_capacity_names_what_is_missing(geometry_record, make_record):
     assert judge(CLAIM["late-capacity"], [geometry_record("a", {}, **AT)]).status == "not tested"
 
 
+def test_models_of_which_nothing_is_declared_prove_nothing(geometry_record):
+    mine = geometry_record("mine", {"fc": (UP, DOWN), "logits": (UP, DOWN)}, family="user")
+    assert judge(CLAIM["late-capacity"], [mine]).status == "not tested"
+    noisy = geometry_record("noisy", {"fc": (UP, DOWN), "logits": (UP, DOWN)}, noise="batch")
+    assert judge(CLAIM["late-capacity"], [noisy]).status == "not tested"
+
+
+def test_the_input_is_no_stage_of_a_network(geometry_record):
+    bare = geometry_record("a", {"fc": (UP, DOWN), "input": (UP, DOWN)}, stages=[])
+    assert "lists 1" in judge(CLAIM["late-capacity"], [bare]).reason
+
+
 def _kept(share):
     return {"logits": (UP, [share * v for v in UP])}
 
@@ -145,6 +157,8 @@ def test_at_keeps_capacity_at_half_the_standard_drop(geometry_record, kept, stat
 def test_at_keeps_capacity_where_the_standard_network_loses_nothing(geometry_record):
     records = [geometry_record("a", _kept(1.1)), geometry_record("a-at", _kept(1.0), **AT)]
     assert judge(CLAIM["at-keeps-capacity"], records).status == "not reproduced"
+    both_gain = [geometry_record("a", _kept(1.1)), geometry_record("a-at", _kept(1.3), **AT)]
+    assert judge(CLAIM["at-keeps-capacity"], both_gain).status == "not reproduced"
 
 
 def test_at_keeps_capacity_needs_the_same_last_stage_and_manifolds(geometry_record):
@@ -184,7 +198,7 @@ def test_noise_helps_by_fifteen_points(noise_pair, gain, status):
     result = judge(CLAIM["noise-helps"], noise_pair(gain))
     assert result.status == status
     assert result.effect == pytest.approx(gain / 100)
-    assert "cnn at 0.05: " in result.reason
+    assert "cnn at linf 0.05: " in result.reason
 
 
 def test_noise_helps_needs_a_number_that_can_be_believed(noise_pair):

@@ -145,6 +145,42 @@ def test_an_unfinished_run_does_not_narrow_the_finished_ones(make_record, tmp_pa
     assert "not reached" in write_report(comparison, tmp_path / "report.html").read_text()
 
 
+def test_runs_that_were_all_cut_off_are_compared_where_all_have_been(make_record):
+    cut = {"clean": CLEAN, "fooled": WEAK, "status": "interrupted"}
+    early = make_record("early", grid=[0.0, 8 / 255], headlines=[8 / 255], **cut)
+    late = make_record("late", headlines=[0.1], **cut)
+    comparison = compare([early, late])
+    assert comparison.headlines == (8 / 255,)
+    assert "suspicious" in comparison.summary
+    nothing = make_record("nothing", grid=[0.0], headlines=[0.0], clean=CLEAN, status="interrupted")
+    assert compare([nothing]).summary.startswith("nothing finished no attack")
+
+
+def test_a_radius_that_a_cut_off_run_has_skipped_is_not_made_up(make_record):
+    whole = make_record("whole", clean=CLEAN, fooled=STRONG, grid=[0.0, 0.05], headlines=[0.05])
+    cut = make_record("cut", clean=CLEAN, fooled=WEAK, headlines=[0.1], status="interrupted")
+    comparison = compare([whole, cut])
+    assert comparison.headlines == (0.05,)
+    assert list(comparison.models[1].robust) == []
+
+
+def test_two_that_met_different_attacks_are_not_called_more_or_less_robust(make_record):
+    first, second = (make_record(n, clean=CLEAN, fooled=f) for n, f in (("a", WEAK), ("b", STRONG)))
+    suite = second.header.suite.model_copy(update={"name": "weak", "digest": "o" * 64})
+    other = type(second)(second.header.model_copy(update={"suite": suite}), second.samples)
+    summary = compare([first, other]).summary
+    assert "b scores higher than a" in summary
+    assert "the two met different attacks (weak/pgd/square and quick-linf/pgd/square)" in summary
+    assert "is more robust than" in compare([first, second]).summary
+
+
+def test_tables_without_rows_still_name_their_columns(make_record, tmp_path):
+    paths = compare([make_record("net", fooled={})]).to_csv(tmp_path)
+    heads = {p.stem: p.read_text().splitlines()[0] for p in paths}
+    assert heads["geometry"].startswith("model,seed,stage,condition,manifold,measure,value")
+    assert heads["logits"].startswith("model,seed,condition,sample_id")
+
+
 def test_mismatches_are_refused(make_record):
     base = make_record("base", fooled={})
     with pytest.raises(InputError, match="at least one run record"):

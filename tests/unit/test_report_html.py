@@ -18,7 +18,8 @@ from robustgeom.records import CheckResult
 from robustgeom.report import CLAIMS, compare, write_report
 from robustgeom.report.charts import COLOURS, accuracy_chart, geometry_chart, histogram_chart
 from robustgeom.report.images import examples
-from robustgeom.report.tables import aggregates, histograms
+from robustgeom.report.tables import aggregates, histograms, stages
+from robustgeom.stats import Interval
 
 EVIL = '<script>alert(1)</script>"&'
 RNG = np.random.default_rng(0)
@@ -155,7 +156,7 @@ def test_the_words_on_the_page(text):
         "not tested",
         "Rule: in every family with both",
         "arXiv:2108.12001",
-        "difference \N{MULTIPLICATION SIGN}5",
+        "difference, at most 25.5/255",
         "read as class 7",
         "The record keeps no examples.",
         "robustgeom evaluate plain --data toy --split test --suite quick-linf --norm linf --n 4 --seed 0",
@@ -260,3 +261,50 @@ def test_histograms_count_every_sample_once(make_record, make_logits, values):
     assert panel.means["clean"] == pytest.approx(np.mean(values))
     assert panel.counts == {"clean": len(values), "attacked": 1}
     assert len(panel.edges) <= 61
+
+
+def test_the_input_comes_first_and_the_last_stage_is_the_networks(make_record, make_geometry, tmp_path):
+    geometry = make_geometry({"input": ([0.3], [0.3]), "fc": ([0.4], [0.2]), "logits": ([0.5], [0.1])})
+    record = make_record(tables={"geometry": geometry}, model={"stages": ["fc", "logits"]})
+    assert stages(record, "capacity") == ["input", "fc", "logits"]
+    text = write_report(compare([record]), tmp_path / "report.html").read_text()
+    assert "At the last stage, logits, capacity goes from 0.5 clean to 0.1 attacked (-80 %)" in text
+
+
+def _with_arguments(record, **arguments):
+    return type(record)(record.header.model_copy(update={"arguments": arguments}), record.samples)
+
+
+def test_the_command_makes_the_record_again_or_is_not_given(make_record, tmp_path):
+    def page(**arguments):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        record = _with_arguments(make_record(fooled={}), **arguments)
+        return write_report(compare([record]), folder / "report.html").read_text()
+
+    mine = page(data="mine.npz", suite="mine.toml", data_dir="there", eps="8/255", analyze=False)
+    for part in ("--data mine.npz", "--suite mine.toml", "--data-dir there", "--eps 8/255", "--no-analyze"):
+        assert part in mine
+    assert "evaluated from Python; no command" in page(data="object:tuple", suite="quick-linf")
+
+
+def test_up_to_64_models_are_told_apart(make_record):
+    names = [f"net-{i}" for i in range(20)]
+    curve = [(0.0, Interval(0.5, 0.4, 0.6, 50))]
+    layers = accuracy_chart(dict.fromkeys(names, curve), norm="linf").to_dict()["layer"]
+    ranges = {}
+    for layer in layers:
+        for channel in ("color", "strokeDash", "shape"):
+            if channel in layer.get("encoding", {}):
+                ranges[channel] = layer["encoding"][channel]["scale"]["range"]
+    looks = list(zip(ranges["color"], map(str, ranges["strokeDash"]), ranges["shape"], strict=True))
+    assert len(set(looks)) == 20
+
+
+def test_examples_are_drawn_in_their_own_domain(make_record):
+    record = make_record(arrays=_images())
+    data = record.header.data.model_copy(update={"domain": (-1.0, 1.0)})
+    wide = type(record)(record.header.model_copy(update={"data": data}), record.samples, {}, record.arrays)
+    clean, _, difference = examples(wide)[0][0].pictures
+    expected = np.round((record.arrays["examples.clean"][0, 0] + 1) / 2 * 255)
+    assert np.array_equal(_pixels(clean), expected)
+    assert "/255" not in difference.caption

@@ -1,0 +1,47 @@
+"""How numbers are written, on the terminal and on pages: radii, shares, p-values; no torch."""
+
+from __future__ import annotations
+
+from robustgeom.stats import Interval
+
+__all__ = ["p_text", "percent", "points", "radius_text"]
+
+
+def radius_text(radius: float, norm: str) -> str:
+    """Write a radius, in the input's units, as people do.
+
+    >>> [radius_text(r, "linf") for r in (8 / 255, 0.5 / 255, 0.1)]
+    ['8/255', '0.5/255', '0.1']
+    """
+    plain, halves = f"{radius:.4g}", 2 * radius * 255
+    if norm == "linf" and abs(float(plain) - radius) > 1e-12 and abs(halves - round(halves)) < 1e-6:
+        return f"{round(halves) / 2:g}/255"
+    return plain
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage.
+
+    >>> percent(0.7021)
+    '70.2 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: Interval) -> str:
+    """Write a difference of shares, with its interval, in percentage points.
+
+    >>> points(Interval(0.19, 0.1, 0.28, 50))
+    '+19.0 points [+10.0, +28.0]'
+    """
+    value, low, high = (100 * v for v in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value without false precision.
+
+    >>> p_text(0.0000002), p_text(0.03125)
+    ('p < 0.001', 'p = 0.031')
+    """
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
