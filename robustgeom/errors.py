@@ -13,6 +13,7 @@ RobustGeomError
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 __all__ = [
@@ -24,8 +25,11 @@ __all__ = [
     "RobustGeomError",
     "UnknownNameError",
     "UserError",
+    "closest",
     "unknown",
 ]
+
+LONGEST = 300
 
 
 class RobustGeomError(Exception):
@@ -40,7 +44,9 @@ class UserError(RobustGeomError):
     """
 
     def __init__(self, expected: str, *, got: str, fix: str) -> None:
-        super().__init__(f"expected {expected}, got {got}; try {fix}")
+        # One line: what was got is often another error's text, of any length.
+        found = textwrap.shorten(got, LONGEST, placeholder=" ...")
+        super().__init__(f"expected {expected}, got {found}; try {fix}")
 
 
 class InputError(UserError):
@@ -73,8 +79,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     >>> str(unknown("attack", "pdg", ["pgd", "apgd"]))
     "expected the name of a known attack, got 'pdg'; try pgd, apgd"
     """
+    return UnknownNameError(f"the name of a known {kind}", got=repr(name), fix=closest(name, known))
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return the known names that are most like `name`, or all of them where none is.
+
+    >>> closest("stpes", ["steps", "loss"]), closest("x", ["steps", "loss"])
+    ('steps', 'one of loss, steps')
+    """
     names = sorted(known)
     # str, because a caller may well pass 2 or inf as the name of a norm.
     close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    fix = ", ".join(close) if close else "one of " + ", ".join(names)
-    return UnknownNameError(f"the name of a known {kind}", got=repr(name), fix=fix)
+    return ", ".join(close) if close else "one of " + ", ".join(names)

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from robustgeom.errors import ContentError, InputError
 from robustgeom.files import new_folder
 from robustgeom.stats import Interval, wilson
-from robustgeom.words import radius_text
+from robustgeom.words import parse_radius, radius_text
 
 __all__ = [
     "ANALYZER_COLUMNS",
@@ -153,7 +153,7 @@ class Totals(_Frozen):
 
 
 class Header(_Frozen):
-    """Everything about a run that is not a table."""
+    """Everything about a run that is not a table; `tables` counts the rows of each analyzer table."""
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["complete", "interrupted", "failed"]
@@ -173,6 +173,8 @@ class Header(_Frozen):
     resolved: dict[str, Any]
     checks: list[CheckResult]
     totals: Totals
+    tables: dict[str, int] = {}
+    arrays: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ class RunRecord:
         """Robust accuracy at the strictest headline radius, a share in [0, 1]."""
         return self.robust_accuracy_at(self.headline)
 
-    def robust_accuracy_at(self, radius: float) -> Interval:
-        """Robust accuracy at `radius` (in the input's units), a share in [0, 1]."""
+    def robust_accuracy_at(self, radius: float | str) -> Interval:
+        """Robust accuracy at `radius` (in the input's units; "8/255" is accepted), a share in [0, 1]."""
         robust = self.robust_mask(radius)
         return wilson(int(robust.sum()), len(robust))
 
@@ -241,13 +243,13 @@ class RunRecord:
         mask[clean["position"]] = clean["prediction"] == clean["label"]
         return mask
 
-    def robust_mask(self, radius: float | None = None) -> NDArray[np.bool_]:
+    def robust_mask(self, radius: float | str | None = None) -> NDArray[np.bool_]:
         """Return per-sample verdicts at `radius`: (n,) bool in the order of `sample_ids`.
 
         A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded.
         Raises `InputError` at a radius that was not evaluated.
         """
-        radius = self._on_grid(self.headline if radius is None else radius)
+        radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
         rows = self._rows(np.asarray(self.samples["success"]))
         mask = self.clean_mask()
         mask[rows["position"][rows["radius"] <= radius + 1e-12]] = False
@@ -332,10 +334,12 @@ def load_record(path: str | Path) -> RunRecord:
     header = _read_header(folder / "header.json")
     try:
         tables = {f.stem: pq.read_table(f) for f in sorted(folder.glob("*.parquet"))}
+        if "samples" not in tables:
+            raise FileNotFoundError("no samples.parquet")
         samples = tables.pop("samples")
         arrays_file = folder / "arrays.safetensors"
         arrays = load_file(arrays_file) if arrays_file.is_file() else {}
-    except (KeyError, pa.ArrowException, OSError, SafetensorError) as error:
+    except (pa.ArrowException, OSError, SafetensorError) as error:
         raise ContentError(
             "an intact run folder", got=f"{folder}: {error}", fix="evaluating again"
         ) from error
@@ -351,7 +355,7 @@ def _read_header(path: Path) -> Header:
         raise ContentError(
             "a readable header.json", got=f"{path}: {error}", fix="evaluating again"
         ) from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    version = raw.get("schema_version") if isinstance(raw, dict) else f"no version, but {type(raw).__name__},"
     if version != SCHEMA_VERSION:
         raise ContentError(
             f"schema version {SCHEMA_VERSION}", got=f"{version} in {path}", fix="evaluating again"
@@ -377,6 +381,7 @@ def _check_tables(folder: Path, record: RunRecord) -> None:
             "distinct sample ids, and headlines among the radii", got=got, fix="evaluating again"
         )
     _check_jobs(folder, record)
+    _check_analyzers(folder, record)
     strangers = set(record.samples["sample_id"].to_pylist()) - known
     if strangers:
         got = f"rows of {len(strangers)} samples the header does not list in {folder}"
@@ -400,3 +405,13 @@ def _check_jobs(folder: Path, record: RunRecord) -> None:
         if wanted != found:
             got = f"{found} of {job['attack']} at {job['radius']:.4g} in {folder}"
             raise ContentError(f"{wanted} rows", got=got, fix="evaluating again")
+
+
+def _check_analyzers(folder: Path, record: RunRecord) -> None:
+    """Raise unless every analyzer table and array that the header lists is there, whole."""
+    found = {name: table.num_rows for name, table in record.tables.items()}
+    short = [name for name, rows in record.header.tables.items() if found.get(name) != rows]
+    lost = [*short, *(name for name in record.header.arrays if name not in record.arrays)]
+    if lost:
+        got = f"{', '.join(lost)} missing or cut off in {folder}"
+        raise ContentError("all tables and arrays the header lists", got=got, fix="evaluating again")

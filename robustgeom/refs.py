@@ -44,7 +44,9 @@ def resolve(text: str) -> object:
     """
     head, _, attribute = text.rpartition(":")
     if not head or not attribute:
-        raise ReferenceNotFoundError("file.py:attr or pkg.mod:attr", got=repr(text), fix=f"{text}:build")
+        file = text.strip(":")
+        fix = f"{file}:build" if file.endswith(".py") else "my_file.py:build"
+        raise ReferenceNotFoundError("file.py:attr or pkg.mod:attr", got=repr(text), fix=fix)
     module = _load_file(Path(head)) if head.endswith(".py") else _load_module(head)
     found: object = module
     for part in attribute.split("."):
@@ -68,7 +70,7 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _broken(str(path), error) from error
     return module
@@ -77,14 +79,14 @@ def _load_file(path: Path) -> ModuleType:
 def _load_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
 
 
-def _broken(where: str, error: Exception) -> ReferenceNotFoundError:
+def _broken(where: str, error: BaseException) -> ReferenceNotFoundError:
     got = f"{type(error).__name__}: {error}"
     return ReferenceNotFoundError(
-        f"{where} to import", got=got, fix=f"python -c 'import' on it, or mend {where}"
+        f"{where} to import", got=got, fix=f"mending {where}, or installing what it needs"
     )
 
 

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from robustgeom.errors import InputError, unknown
+from robustgeom.words import parse_radius
 
-__all__ = ["Norm", "ThreatModel", "distance", "parse_radius", "per_row", "project", "steepest"]
+__all__ = ["Norm", "ThreatModel", "distance", "per_row", "project", "steepest"]
 
 Norm = Literal["linf", "l2", "l1"]
-
-
-def parse_radius(text: str | float) -> float:
-    """Return a radius written as a number or a fraction, in the input's units.
-
-    Raises `InputError` on anything else, on negative and on infinite radii.
-
-    >>> parse_radius("8/255") == 8 / 255
-    True
-    """
-    try:
-        value = float(Fraction(text)) if isinstance(text, str) else float(text)
-    except (ValueError, ArithmeticError, TypeError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError("a finite radius >= 0", got=repr(text), fix="eps=8/255 or eps=0.1")
-    return value
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,31 @@
-"""How numbers are written, on the terminal and on pages: radii, shares, p-values; no torch."""
+"""How numbers are read and written, on the terminal and on pages: radii, shares, p-values; no torch."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
+from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
-__all__ = ["p_text", "percent", "points", "radius_text"]
+__all__ = ["p_text", "parse_radius", "percent", "points", "radius_text"]
+
+
+def parse_radius(text: str | float) -> float:
+    """Return a radius written as a number or a fraction, in the input's units.
+
+    Raises `InputError` on anything else, on negative and on infinite radii.
+
+    >>> parse_radius("8/255") == 8 / 255
+    True
+    """
+    try:
+        value = float(Fraction(text)) if isinstance(text, str) else float(text)
+    except (ValueError, ArithmeticError, TypeError):
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError("a finite radius >= 0", got=repr(text), fix="eps=8/255 or eps=0.1")
+    return value
 
 
 def radius_text(radius: float, norm: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from robustgeom.cli.output import check_text, exit_code
 from robustgeom.errors import ContentError, UserError
 
 __all__ = ["check"]
@@ -17,17 +19,20 @@ __all__ = ["check"]
 def check(target: str, data: str) -> None:
     """Validate a suite, recipe, card or record, or take a model through the door, without running attacks.
 
-    TARGET is a .toml file, a record's folder, a zoo name, or file.py:build.
+    TARGET is a .toml file, a record's or a zoo model's folder, a zoo name, or file.py:build. Exits with 3 where a
+    check of the model failed.
     """
     path = Path(target)
-    if path.is_dir():
+    if target and (path / "card.toml").is_file():
+        path = path / "card.toml"
+    if target and path.is_dir():
         from robustgeom.records import load_record
 
         click.echo(f"{target}: a valid record of {load_record(path).name}")
     elif path.suffix == ".toml":
         click.echo(f"{target}: a valid {_toml(path)}")
     else:
-        click.echo(_model(target, data))
+        sys.exit(_model(target, data))
 
 
 def _toml(path: Path) -> str:
@@ -53,13 +58,16 @@ def _toml(path: Path) -> str:
         raise suite_error from None
 
 
-def _model(reference: str, data: str) -> str:
+def _model(reference: str, data: str) -> int:
     from robustgeom.data.load import load_dataset
     from robustgeom.harness.door import at_the_door
     from robustgeom.harness.subject import subject
 
     samples = load_dataset(data, split="eval")
-    found = subject(reference, samples.inputs[:2], classes=len(samples.classes), device="cpu")
-    lines = [f"{c.status:4}  {c.name}: {c.message}" for c in at_the_door(found, samples)]
-    head = f"{found.info.name}: {found.info.parameters:,} parameters, noise {found.noise}"
-    return "\n".join([head, *lines])
+    count, exact = len(samples.classes), not samples.counted
+    found = subject(reference, samples.inputs[:2], classes=count, device="cpu", exact=exact)
+    checks = at_the_door(found, samples.widened(found.classes))
+    click.echo(f"{found.info.name}: {found.info.parameters:,} parameters, noise {found.noise}")
+    for check in checks:
+        click.echo(check_text(check))
+    return exit_code(checks)

@@ -53,8 +53,15 @@ def _device() -> str:
 
 def _content() -> str:
     from robustgeom import content
+    from robustgeom.harness.suite import load_suite
+    from robustgeom.models.load import load_model
 
-    return f"{len(content.names('model'))} models, {len(content.names('suite'))} suites"
+    models, suites = content.names("model"), content.names("suite")
+    for model in models:
+        load_model(model)
+    for suite in suites:
+        load_suite(suite)
+    return f"{len(models)} models, {len(suites)} suites, all intact"
 
 
 def _shipped() -> str:

@@ -67,7 +67,7 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.load import load_model
     from robustgeom.refs import resolve
-    from robustgeom.threat import parse_radius
+    from robustgeom.words import parse_radius
 
     load_suite(suite)
     if options["eps"] is not None:
@@ -84,35 +84,43 @@ def _folder_names(models: tuple[str, ...]) -> list[str]:
 
 
 def _run(specs: list[Any], folder: Path) -> int:
-    from robustgeom.errors import UserError
-    from robustgeom.harness.jobs import run_job
-    from robustgeom.harness.options import Interrupted, Unfinished
+    """Run every job; a mistake in one model does not cost the others, Ctrl-C ends all."""
     from robustgeom.records import load_record
 
-    done, code = [], 0
-    try:
-        with Display() as display:
-            for spec in specs:
-                done.append(run_job(spec, display))
-    except Interrupted:
-        done.append(specs[len(done)].out)
-        code = 130
-    except KeyboardInterrupt:
-        code = 130
-    except Unfinished as error:
-        done.append(specs[len(done)].out)
-        click.echo(f"robustgeom: {error}", err=True)
-        code = 2
-    except UserError as error:
-        if not done:
-            raise
-        click.echo(f"robustgeom: {error}", err=True)
-        code = 2
+    done, code, mistakes = [], 0, []
+    with Display() as display:
+        for spec in specs:
+            mistake, stopped = _run_one(spec, display)
+            if Path(spec.out).is_dir():
+                done.append(spec.out)
+            if mistake is not None:
+                mistakes.append(mistake)
+                code = 2
+            if stopped:
+                code = 130
+                break
+    for mistake in mistakes:
+        click.echo(f"robustgeom: {mistake}", err=True)
     if not done:
-        click.echo("interrupted before any job had finished; nothing was written", err=True)
+        if code == 130:
+            click.echo("interrupted before any job had finished; nothing was written", err=True)
         return code
     found = print_summary([load_record(path) for path in done], folder)
     return code or found
+
+
+def _run_one(spec: Any, display: Display) -> tuple[str | None, bool]:
+    """Return the mistake that ended a job, if any, and whether it was Ctrl-C."""
+    from robustgeom.errors import UserError
+    from robustgeom.harness.jobs import run_job
+
+    try:
+        run_job(spec, display)
+    except KeyboardInterrupt:  # Interrupted is one: its finished part is saved
+        return None, True
+    except UserError as error:
+        return f"{spec.model}: {error}" if len(spec.arguments["models"]) > 1 else str(error), False
+    return None, False
 
 
 def _leave_nothing_empty(folder: Path) -> None:

@@ -40,8 +40,16 @@ def ls(kind: str, *, as_json: bool) -> None:
 
 
 def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    cards = [tomllib.loads(content.find(kind, name).read_text()) for name in content.names(kind)]
-    return [{column: card.get(column, "") for column in columns} for card in cards]
+    found = []
+    for name in content.names(kind):
+        path = content.find(kind, name)
+        try:
+            card = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            click.echo(f"robustgeom: expected a readable {kind}, got {path}: {error}; left out", err=True)
+            continue
+        found.append({column: card.get(column, "") for column in columns})
+    return found
 
 
 def _data() -> list[dict[str, Any]]:

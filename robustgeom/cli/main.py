@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 
@@ -34,6 +35,7 @@ for _command in (evaluate, report, ls, show, check, doctor, train):
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and exit code 2."""
+    sys.path.append(str(Path.cwd()))  # so that pkg.mod:attr works from the folder that holds pkg
     try:
         code = cli.main(standalone_mode=False)
     except UserError as error:
@@ -45,9 +47,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        sys.stdout = None
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 

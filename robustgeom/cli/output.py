@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from robustgeom.errors import OutputError
-from robustgeom.files import free_folder
-from robustgeom.records import RunRecord
+from robustgeom.files import free_folder, write_text
+from robustgeom.records import CheckResult, RunRecord
 from robustgeom.words import radius_text
 
-__all__ = ["flags", "make_folder", "print_summary", "write_page"]
+__all__ = ["check_text", "exit_code", "flags", "make_folder", "print_summary", "print_table", "write_page"]
 
 
 def make_folder(out: Path | None, *, default: str) -> Path:
@@ -36,24 +36,48 @@ def make_folder(out: Path | None, *, default: str) -> Path:
 
 
 def write_page(records: list[RunRecord], folder: Path, *, baseline: str | None = None) -> Path:
-    """Write report.html, comparison.json and the CSV tables into `folder`; return the page."""
-    from robustgeom.report import CLAIMS, compare, write_report
+    """Write report.html, comparison.json and the CSV tables into `folder`; return the page.
+
+    Everything is worked out before anything is written, so that a refusal or Ctrl-C leaves what was there.
+    """
+    from robustgeom.report import CLAIMS, compare, render
 
     comparison = compare(records, baseline=baseline, claims=CLAIMS)
+    page = render(comparison)
     comparison.save_json(folder / "comparison.json")
     comparison.to_csv(folder)
-    return write_report(comparison, folder / "report.html")
+    return write_text(folder / "report.html", page)
 
 
 def print_summary(records: list[RunRecord], folder: Path) -> int:
-    """Write the page, print one row a model, return the exit code."""
-    page = write_page(records, folder)
+    """Write the page, print one row a model and what failed, return the exit code."""
+    try:
+        page = write_page(records, folder)
+    except KeyboardInterrupt:
+        click.echo(
+            f"the records are kept; `robustgeom report {folder} --out {folder}` writes the page", err=True
+        )
+        raise
     Console(highlight=False).print(_summary(records))
     for record in records:
         if not record.verdict.trustworthy:
             click.echo(f"{record.name}: {record.verdict}", err=True)
+        for check in record.checks:
+            if check.status == "fail":
+                click.echo(f"  {check_text(check)}", err=True)
     click.echo(str(page))
-    return 3 if any(c.status == "fail" for r in records for c in r.checks) else 0
+    return exit_code([check for record in records for check in record.checks])
+
+
+def check_text(check: CheckResult) -> str:
+    """Return a check in words, with the next action if there is one."""
+    action = f"\n      next: {check.action}" if check.action else ""
+    return f"{check.status:4}  {check.name}: {check.message}{action}"
+
+
+def exit_code(checks: list[CheckResult]) -> int:
+    """Return 3 where a check failed, else 0."""
+    return 3 if any(check.status == "fail" for check in checks) else 0
 
 
 def _summary(records: list[RunRecord]) -> Table:

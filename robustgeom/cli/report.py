@@ -12,6 +12,8 @@ from robustgeom.records import load_record
 
 __all__ = ["report"]
 
+_OURS = ("report.html", "comparison.json", "runs")
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
@@ -22,13 +24,9 @@ def report(runs: tuple[Path, ...], baseline: str | None, out: Path) -> None:
 
     RUN is a record's folder, or a folder that holds records. An earlier report in --out is replaced.
     """
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OURS):
+        raise OutputError("a new, an empty or a report's folder", got=str(out), fix="another --out")
     records = [load_record(folder) for run in runs for folder in _expand(run)]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            "an output folder that can be created", got=str(error), fix="another --out"
-        ) from error
     click.echo(str(write_page(records, out, baseline=baseline)))
 
 

@@ -41,6 +41,12 @@ def load_dataset(
         data = image_folder(Path(name))
     elif is_reference(name):
         data = as_dataset(_called(resolve(name), name), name=name)
+    elif name not in DATASETS and (Path(name).suffix or "/" in name):
+        raise ContentError(
+            "a folder, an .npz file, file.py:attr or a data set's name",
+            got=repr(name),
+            fix="checking the path",
+        )
     else:
         data = DATASETS[name](split, data_dir=data_dir)
     return data if limit is None else data.balanced(limit)
@@ -64,11 +70,13 @@ def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
     """
     if isinstance(found, Dataset):
         return found
+    if isinstance(found, tuple | list):
+        found = tuple(torch.from_numpy(v) if isinstance(v, np.ndarray) else v for v in found)
     if not (
         isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(t, Tensor) for t in found)
     ):
         raise InputError(
-            "a Dataset or a pair (inputs, labels) of tensors", got=type(found).__name__, fix="(x, y)"
+            "a Dataset or a pair (inputs, labels) of tensors or arrays", got=_kinds(found), fix="(x, y)"
         )
     inputs, labels = found
     checks.inputs(inputs, domain=(0.0, 1.0))
@@ -78,7 +86,14 @@ def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
     return Dataset(name, "given", inputs, labels, ids, tuple(map(str, range(count))))
 
 
+def _kinds(found: object) -> str:
+    inside = ", ".join(type(v).__name__ for v in found) if isinstance(found, tuple | list) else ""
+    return f"{type(found).__name__} of ({inside})" if inside else type(found).__name__
+
+
 def _from_npz(path: Path) -> Dataset:
+    if not path.is_file():
+        raise ContentError("an .npz with inputs and labels", got=f"no file {path}", fix="checking the path")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             inputs, labels = arrays["inputs"], arrays["labels"]

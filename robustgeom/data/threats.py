@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from robustgeom.errors import InputError
-from robustgeom.threat import parse_radius
+from robustgeom.words import parse_radius
 
 __all__ = ["THREATS", "ThreatTable", "threat_table"]
 
@@ -50,6 +50,8 @@ def threat_table(data: str, norm: str, *, eps: str | float | None = None) -> Thr
     table = THREATS.get(data, {}).get(norm)
     if table is None:
         raise InputError(
-            f"a radius for {norm} on {data}", got="none: it has no threat table", fix="--eps 8/255"
+            f"a radius for {norm} on {data}",
+            got="none: it has no threat table",
+            fix="--eps 8/255" if norm == "linf" else "--eps 1.5",
         )
     return table

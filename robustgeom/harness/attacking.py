@@ -27,6 +27,7 @@ from robustgeom.threat import ThreatModel, distance, project
 
 __all__ = ["Battle", "applicable", "find_attack", "left_out"]
 
+_OFFERED = {"generator": ..., "eot": ..., "source": ...}
 NOISE_VARIANTS = {"noise-off", "noise-frozen"}
 
 
@@ -154,7 +155,7 @@ class Battle:
             )
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             got = f"{type(error).__name__}: {error}"
             raise InputError(f"attack {spec.name} to run", got=got, fix="mending it") from error
         clipped = self._clip(spec, found, x, threat)
@@ -170,16 +171,18 @@ class Battle:
         noise = "none" if silent else self.subject.noise
         return Target(self.subject.variant(spec.source), ids, noise, seed, classes=len(self.data.classes))
 
-    def _clip(self, spec: AttackSpec, found: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
-        if not isinstance(found, Tensor) or found.shape != x.shape or not torch.isfinite(found).all():
-            got = str(tuple(found.shape)) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(
-                f"finite inputs of shape {tuple(x.shape)} from attack {spec.name}",
-                got=f"{got}, or NaN",
-                fix="mending it",
-            )
-        clipped = project(found.detach().to(x), x, threat)
-        excess = float((clipped - found).abs().max()) if len(x) else 0.0
+    def _clip(self, spec: AttackSpec, found: object, x: Tensor, threat: ThreatModel) -> Tensor:
+        wanted = f"finite inputs of shape {tuple(x.shape)} from attack {spec.name}"
+        if not isinstance(found, Tensor):
+            raise InputError(wanted, got=type(found).__name__, fix="return adversarial")
+        if found.shape != x.shape:
+            raise InputError(wanted, got=f"shape {tuple(found.shape)}", fix="one row for each of the inputs")
+        found = found.detach()
+        bad = int((~torch.isfinite(found)).flatten(1).any(1).sum())
+        if bad:
+            raise InputError(wanted, got=f"NaN or infinity in {bad} of {len(found)}", fix="mending it")
+        clipped = project(found.to(x), x, threat)
+        excess = float((clipped - found.to(x)).abs().max()) if len(x) else 0.0
         self.excess[spec.name] = max(self.excess.get(spec.name, 0.0), excess)
         return clipped.cpu()
 
@@ -254,15 +257,19 @@ def find_attack(spec: AttackSpec) -> Callable[..., Any]:
             f"a function at {spec.attack}", got=type(attack).__name__, fix="a function attack(model, ...)"
         )
     found: Callable[..., Any] = attack
+    try:
+        inspect.signature(found).bind(
+            ..., ..., ..., threat=..., **spec.settings, **_accepted(found, **_OFFERED)
+        )
+    except (TypeError, ValueError) as error:
+        wanted = f"a function {spec.name}(model, inputs, labels, *, threat)"
+        raise InputError(wanted, got=f"{spec.attack}: {error}", fix="that signature") from error
     return found
 
 
 def _prepare(spec: AttackSpec, eot: int, source: Target | None) -> tuple[Callable[..., Any], dict[str, Any]]:
     attack = find_attack(spec)
-    extra: dict[str, Any] = {"eot": eot} if eot > 1 else {}
-    if source is not None:
-        extra["source"] = source
-    return attack, {**spec.settings, **_accepted(attack, **extra)}
+    return attack, {**spec.settings, **_accepted(attack, eot=eot, source=source)}
 
 
 def _accepted(attack: Callable[..., Any], **settings: Any) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import as_dataset, load_dataset
 from robustgeom.data.threats import ThreatTable, threat_table
-from robustgeom.errors import InputError
+from robustgeom.errors import InputError, unknown
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
 from robustgeom.harness.attacking import Battle, applicable, find_attack, left_out
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.suite import AttackSpec, Suite, load_suite
+from robustgeom.harness.suite import NORMS, AttackSpec, Suite, load_suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
     CLEAN,
@@ -152,7 +152,10 @@ class _Run:
     def record(self, status: Status, arguments: dict[str, Any], *, error: str | None = None) -> RunRecord:
         """Return the record of all that has finished."""
         samples = pa.Table.from_pylist(self.battle.rows, schema=SAMPLE_SCHEMA)
-        return RunRecord(self._header(status, arguments, error), samples, self.tables, self._examples())
+        arrays = self._examples()
+        kept = {"tables": {n: t.num_rows for n, t in self.tables.items()}, "arrays": sorted(arrays)}
+        header = self._header(status, arguments, error).model_copy(update=kept)
+        return RunRecord(header, samples, self.tables, arrays)
 
     def _header(self, status: Status, arguments: dict[str, Any], error: str | None) -> Header:
         data, battle = self.data, self.battle
@@ -270,6 +273,7 @@ def _prepare(
     chosen = _suite(suite, options)
     samples = _data(data, chosen, options)
     table = threat_table(samples.name, chosen.norm, eps=options.eps)
+    _refuse_beyond(table, samples)
     count = len(samples.classes)
     under_test = subject(
         model, samples.inputs[:2], classes=count, device=options.device, exact=not samples.counted
@@ -281,8 +285,18 @@ def _prepare(
     return _Run(under_test, samples, chosen, table, options, progress, battle, door, attacks)
 
 
+def _refuse_beyond(table: ThreatTable, data: Dataset) -> None:
+    """Raise where linf radii are wider than the domain: 8 was meant to be 8/255."""
+    width, largest = data.domain[1] - data.domain[0], max(table.grid)
+    if table.norm == "linf" and largest > width:
+        wanted = f"linf radii of at most {width:g}, the width of the inputs' domain"
+        raise InputError(wanted, got=f"{largest:g}", fix=f"--eps {largest:g}/255")
+
+
 def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     chosen = load_suite(suite) if isinstance(suite, str) else suite
+    if not isinstance(chosen, Suite):
+        raise InputError("a suite or its name", got=type(chosen).__name__, fix='"quick-linf"')
     own = [AttackSpec(name=r.rpartition(":")[2], attack=r) for r in options.attacks]
     for spec in own:
         find_attack(spec)
@@ -290,7 +304,9 @@ def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     if len(set(names)) < len(names) or CLEAN in names:
         wanted = f"attacks with distinct names, none of them {CLEAN!r}"
         raise InputError(wanted, got=", ".join(names), fix="renaming your function")
-    norm = chosen.norm if options.norm is None else ThreatModel(options.norm, 0).norm
+    norm = options.norm or chosen.norm
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
     return chosen.model_copy(update={"attacks": [*chosen.attacks, *own], "norm": norm})
 
 

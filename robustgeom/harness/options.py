@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from robustgeom.errors import RobustGeomError, UserError
+from robustgeom.errors import InputError, RobustGeomError, UserError
 from robustgeom.records import RunRecord
 
 __all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished", "described"]
@@ -30,6 +30,14 @@ class RunOptions:
     data_dir: str | None = None
     attacks: tuple[str, ...] = ()
     analyze: bool = True
+
+    def __post_init__(self) -> None:
+        counts = {"n": 1 if self.n is None else self.n, "batch_size": self.batch_size}
+        for name, value in counts.items():
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} >= 1", got=repr(value), fix=f"{name}=128")
+        if not isinstance(self.seed, int):
+            raise InputError("a whole number as seed", got=repr(self.seed), fix="seed=0")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as plain values."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
 from robustgeom import content
 from robustgeom.attacks import ATTACKS
-from robustgeom.errors import ContentError, unknown
+from robustgeom.errors import ContentError, closest
 from robustgeom.records import CLEAN
+from robustgeom.threat import Norm, ThreatModel
 
 __all__ = ["Analysis", "AttackSpec", "Suite", "load_suite"]
 
-_HARNESS_SETS = {"model", "inputs", "labels", "threat", "generator", "watch", "source", "eot"}
+NORMS = ("linf", "l2")
+_HARNESS_SETS = {"return", "model", "inputs", "labels", "threat", "generator", "watch", "source", "eot"}
 
 
 class _Section(BaseModel):
@@ -39,9 +41,9 @@ class AttackSpec(_Section):
 class Analysis(_Section):
     """What the analyzers get: images a class, random features, probes, and steps of the attack."""
 
-    points: PositiveInt = 50
+    points: int = Field(default=50, ge=2)
     features: PositiveInt = 1000
-    n_t: PositiveInt = 200
+    n_t: int = Field(default=200, ge=2)
     steps: PositiveInt = 20
 
 
@@ -84,7 +86,7 @@ def load_suite(reference: str) -> Suite:
             "a valid suite", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
         ) from error
     for spec in suite.attacks:
-        check_settings(spec, path)
+        check_settings(spec, suite.norm, path)
     names = {spec.name for spec in suite.attacks}
     if len(names) < len(suite.attacks) or CLEAN in names:
         wanted = f"attacks with distinct names, none of them {CLEAN!r}"
@@ -92,12 +94,20 @@ def load_suite(reference: str) -> Suite:
     return suite
 
 
-def check_settings(spec: AttackSpec, path: Path) -> None:
-    """Raise unless the attack exists and takes the settings."""
-    known = set(inspect.signature(ATTACKS[spec.attack]).parameters) - _HARNESS_SETS
-    for name in spec.settings:
+def check_settings(spec: AttackSpec, norm: Norm, path: Path) -> None:
+    """Raise unless the attack exists and takes the settings, which a call without samples finds out."""
+    attack = ATTACKS[spec.attack]
+    kinds = get_type_hints(attack)
+    known = set(kinds) - _HARNESS_SETS
+    for name, value in spec.settings.items():
         if name not in known:
-            error = unknown(f"setting of {spec.attack}", name, known)
-            raise ContentError(
-                "settings the attack takes", got=f"{name!r} in {path}", fix=str(error)
-            ) from error
+            got = f"{name!r} in {path}"
+            raise ContentError(f"a setting of {spec.attack}", got=got, fix=closest(name, known))
+        try:
+            TypeAdapter(kinds[name], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            wanted = f"{name} of {spec.attack} as its type asks"
+            got = f"{value!r} in {path} ({error.errors()[0]['msg']})"
+            raise ContentError(wanted, got=got, fix=f"robustgeom show {spec.attack}") from error
+    none = torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)
+    attack(torch.nn.Identity(), *none, threat=ThreatModel(norm, 0), **spec.settings)

@@ -115,14 +115,13 @@ class Target:
             return self.forward(x)
         except UserError:
             raise
-        except Exception as error:
-            got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            shape = tuple(x.shape[1:])
-            raise InputError(
-                f"a model that takes inputs (n, {', '.join(map(str, shape))})",
-                got=got,
-                fix="a model for this data",
-            ) from error
+        except (Exception, SystemExit) as error:
+            got = f"{type(error).__name__}: {error}"
+            if isinstance(error, MemoryError) or "out of memory" in str(error):
+                raise InputError("memory for a batch", got=got, fix="a smaller --batch-size") from error
+            shape = ", ".join(map(str, x.shape[1:]))
+            fix = "mending it, or a model for this data"
+            raise InputError(f"a model that takes inputs (n, {shape})", got=got, fix=fix) from error
 
     def randomness(self, x: Tensor) -> AbstractContextManager[None]:
         """Return the context in which a pass over all samples (n, ...) draws noise 0, unpadded."""

@@ -42,7 +42,7 @@ def _load_own(reference: str) -> nn.Module:
     if not isinstance(found, nn.Module) and callable(found):
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             got = f"{type(error).__name__}: {error}"
             raise ReferenceNotFoundError(
                 f"{reference}() to return a model", got=got, fix="mending it"

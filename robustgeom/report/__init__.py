@@ -2,6 +2,6 @@
 
 from robustgeom.report.claims import CLAIMS, Claim, ClaimResult, judge
 from robustgeom.report.compare import Comparison, compare
-from robustgeom.report.html import write_report
+from robustgeom.report.html import render, write_report
 
-__all__ = ["CLAIMS", "Claim", "ClaimResult", "Comparison", "compare", "judge", "write_report"]
+__all__ = ["CLAIMS", "Claim", "ClaimResult", "Comparison", "compare", "judge", "render", "write_report"]

@@ -61,6 +61,16 @@ def five():
 def training():
     return Small().train()
 
+class Blocked(Small):
+    def forward(self, x):
+        return super().forward((x * 7).round() / 7)
+
+def blocked():
+    return Blocked().eval()
+
+def leaves():
+    raise SystemExit(5)
+
 def raises():
     raise RuntimeError("no weights")
 
@@ -125,6 +135,7 @@ def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(defense):
         ("my_defense.py:biuld", "try build"),
         ("my_defense.py:number", "expected a torch.nn.Module"),
         ("my_defense.py:raises", "RuntimeError: no weights"),
+        ("my_defense.py:leaves", "SystemExit: 5"),
         ("my_defense.py:softmax", "expected logits, got rows in [0, 1]"),
         ("my_defense.py:nan", "expected finite float logits"),
         ("my_defense.py:five", "expected 10 logits"),
@@ -150,6 +161,9 @@ def test_bad_models_end_in_one_message_and_nothing_written(defense, reference, s
         (["--data", "fashion"], "fashion-mnist"),
         (["--eps", "-1"], "expected a finite radius"),
         (["--eps", "0"], "expected eps > 0"),
+        (["--eps", "8"], "try --eps 8/255"),
+        (["--norm", "l1"], "expected the name of a known norm"),
+        (["--device", "gpu"], "expected a device that this machine has"),
         (["--norm", "l7"], "expected the name of a known norm"),
         (["--split", "tset"], "expected split"),
         (["--n", "5000"], "expected 1 to 1000 samples"),
@@ -249,6 +263,13 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(finished, 
     done = run("report", "a", "--baseline", "fmnist-cnn-standart", "--out", tmp_path / "r", cwd=finished)
     assert done.returncode == 2
     assert "fmnist-cnn-standard" in done.stderr
+    assert not (tmp_path / "r").exists()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"")
+    done = run("report", "a", "--out", tmp_path / "photos", cwd=finished)
+    assert done.returncode == 2
+    assert "expected a new, an empty or a report's folder" in done.stderr
+    assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
 def test_ls_lists_and_prints_json(tmp_path):
@@ -274,6 +295,46 @@ def test_check_takes_models_through_the_door_and_validates_files(defense, finish
     assert bad.returncode == 2
     assert "expected a valid suite" in bad.stderr
     assert run("check", finished / "a" / "runs" / "fmnist-cnn-standard", cwd=defense).returncode == 0
+    blocked = run("check", "my_defense.py:blocked", cwd=defense)
+    assert blocked.returncode == 3
+    assert "fail  gradients" in blocked.stdout
+    assert "next: attack a differentiable surrogate" in blocked.stdout
+
+
+def test_one_bad_model_does_not_cost_the_others(defense):
+    done = run(
+        "evaluate", "my_defense.py:softmax", "fmnist-cnn-standard", "--n", 32, "--eps", "8/255", cwd=defense
+    )
+    assert done.returncode == 2
+    assert "my_defense.py:softmax: expected logits" in done.stderr
+    assert "fmnist-cnn-standard" in done.stdout
+    assert [f.name for f in (defense / "runs" / "quick-linf" / "runs").iterdir()] == ["fmnist-cnn-standard"]
+
+
+def test_packages_are_found_from_their_folder(defense):
+    (defense / "pack").mkdir()
+    (defense / "my_defense.py").rename(defense / "pack" / "nets.py")
+    script = Path(sys.executable).with_name("robustgeom")
+    done = subprocess.run([script, "check", "pack.nets:build"], cwd=defense, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_broken_card_is_named_and_the_rest_is_listed(tmp_path):
+    import shutil
+
+    from robustgeom import content
+
+    for part in ("attacks", "zoo"):
+        shutil.copytree(content.content_root() / part, tmp_path / "content" / part)
+    (tmp_path / "content" / "zoo" / "fmnist-cnn-standard" / "card.toml").write_text("name =")
+    place = {"ROBUSTGEOM_CONTENT": str(tmp_path / "content")}
+    listed = run("ls", cwd=tmp_path, **place)
+    assert listed.returncode == 0
+    assert "expected a readable model" in listed.stderr
+    assert "fmnist-cnn-pgd-at" in listed.stdout
+    asked = run("doctor", cwd=tmp_path, **place)
+    assert asked.returncode == 1
+    assert "FAIL  content: expected a readable card.toml" in asked.stdout
 
 
 def test_damaged_weights_are_refused(tmp_path):

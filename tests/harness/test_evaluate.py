@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustgeom.errors import InputError, UnknownNameError
+from robustgeom.errors import InputError, UnknownNameError, UserError
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import Interrupted, RunOptions, Unfinished
 from robustgeom.harness.suite import load_suite
@@ -301,6 +301,28 @@ def test_l2_by_option_uses_the_l2_table():
     record = evaluate("fmnist-cnn-standard", options=RunOptions(n=32, norm="l2", analyze=False))
     assert record.header.threat.headlines == [1.5]
     assert max(record.samples["l2"].to_pylist()) <= 3 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps = 10", 'steps = "many"', "expected steps of pgd as its type asks, got 'many'"),
+        ("steps = 10", "steps = true", "expected steps of pgd as its type asks"),
+        ("steps = 10", "steps = 0", "expected steps >= 1"),
+        ("steps = 10", "steps = 10, step_size = -0.1", "expected a finite step_size > 0"),
+        ('loss = "ce"', 'loss = "cce"', "expected the name of a known loss, got 'cce'; try ce"),
+        ("points = 50", "points = 1", "greater than or equal to 2"),
+        ('name = "pgd-ce"', 'name = "clean"', "none of them 'clean'"),
+    ],
+)
+def test_values_that_cannot_be_are_found_when_a_suite_is_read(tmp_path, old, new, said):
+    from robustgeom.content import find
+
+    text = find("suite", "quick-linf").read_text()
+    assert old in text
+    (tmp_path / "mine.toml").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=said):
+        load_suite(str(tmp_path / "mine.toml"))
 
 
 def test_settings_an_attack_does_not_take_are_refused(tmp_path):

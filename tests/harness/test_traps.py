@@ -73,6 +73,26 @@ def test_own_attacks_are_found_before_anything_runs(tmp_path):
         evaluate("fmnist-cnn-standard", options=RunOptions(n=32, attacks=mine("three")))
 
 
+def test_own_attacks_need_the_signature_and_get_what_they_ask_for(tmp_path):
+    mine = own_attacks(
+        tmp_path,
+        "def none():\n    pass\n"
+        "def asks(model, inputs, labels, *, threat, generator, eot, source):\n"
+        "    assert (eot, source) == (1, None)\n"
+        "    return inputs.requires_grad_(True)\n",
+    )
+    with pytest.raises(InputError, match=r"expected a function none\(model, inputs, labels, \*, threat\)"):
+        evaluate("fmnist-cnn-standard", options=RunOptions(n=32, attacks=mine("none")))
+    options = RunOptions(n=32, eps="8/255", analyze=False, attacks=mine("asks"))
+    assert "asks" in evaluate("fmnist-cnn-standard", options=options).header.resolved["attacks"]
+
+
+@pytest.mark.parametrize("options", [{"n": 0}, {"batch_size": 0}, {"batch_size": 2.5}, {"seed": "x"}])
+def test_options_that_cannot_be_are_refused(options):
+    with pytest.raises(InputError, match="expected"):
+        RunOptions(**options)
+
+
 def test_a_suite_of_which_nothing_is_left_is_refused():
     lost = AttackSpec(name="a", attack="pgd", source="straight-through")
     with pytest.raises(InputError, match="expected an attack that fits this model"):

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,9 +261,10 @@ def test_as_dataset_takes_a_dataset_as_it_is_and_small_integer_labels():
     ("found", "message"),
     [
         (None, "got NoneType"),
-        ((torch.zeros(2, 3),), "got tuple"),
-        ((torch.zeros(2, 3), [0, 1]), "got tuple"),
-        ((np.zeros((2, 3)), np.zeros(2)), "got tuple"),
+        ((torch.zeros(2, 3),), r"got tuple of \(Tensor\)"),
+        ((torch.zeros(2, 3), [0, 1]), r"got tuple of \(Tensor, list\)"),
+        ((np.zeros((2, 3)), np.zeros(2)), "expected integer labels"),
+        ((np.zeros((2, 3)), [0, 1]), r"got tuple of \(Tensor, list\)"),
         ((torch.zeros(2, 3), torch.tensor([0.0, float("nan")])), "expected integer labels"),
         ((torch.zeros(2, 3), torch.eye(2).long()), r"expected labels of shape \(2,\), got \(2, 2\)"),
         ((torch.zeros(()), torch.tensor([0])), "expected a float tensor"),
@@ -359,3 +361,31 @@ def test_the_users_folder_comes_before_the_environment(tmp_path, monkeypatch):
     write_split(tmp_path, "t10k", *numbered(10_000))
     monkeypatch.setenv("ROBUSTGEOM_DATA", os.fspath(tmp_path / "none"))
     assert len(fashion_mnist("test", data_dir=str(tmp_path))) == 10_000
+
+
+def test_arrays_serve_as_tensors_do():
+    x, y = np.random.default_rng(0).random((4, 3), dtype=np.float32), np.array([0, 1, 2, 0])
+    arrays, tensors = as_dataset((x, y)), as_dataset((torch.from_numpy(x), torch.from_numpy(y)))
+    assert arrays.hash == tensors.hash
+
+
+@pytest.mark.parametrize("name", ["nofolder/", "arrays.npy", "here/there"])
+def test_a_path_that_leads_nowhere_is_not_taken_for_a_name(name):
+    with pytest.raises(ContentError, match=r"expected a folder, an .npz file, file.py:attr"):
+        load_dataset(name)
+
+
+def test_a_loader_that_raises_is_named(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def load():\n    raise OSError('no disk')\n")
+    with pytest.raises(
+        ReferenceNotFoundError, match=r"mine.py:load\(\) to return data, got OSError: no disk"
+    ):
+        load_dataset(f"{file}:load")
+
+
+def test_only_counted_classes_can_be_widened():
+    counted = as_dataset((torch.zeros(2, 3), torch.tensor([0, 1])))
+    assert counted.widened(4).classes == ("0", "1", "2", "3")
+    named = replace(counted, classes=("cat", "dog"))
+    assert named.widened(4) is named

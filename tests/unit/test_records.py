@@ -59,9 +59,9 @@ def test_a_failure_at_a_small_radius_counts_at_larger_ones(make_record):
     assert patched.robust_mask(0.1).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("radius", [-0.1, 0.2])
+@pytest.mark.parametrize("radius", [-0.1, 0.2, "16/255", "half"])
 def test_a_radius_that_was_not_evaluated_is_refused(make_record, radius):
-    with pytest.raises(InputError, match="a radius that was evaluated"):
+    with pytest.raises(InputError, match=r"expected a (finite )?radius"):
         make_record(fooled=FOOLED).robust_mask(radius)
 
 
@@ -69,6 +69,7 @@ def test_a_rounded_radius_means_the_evaluated_one(make_record):
     record = make_record(fooled={"pgd": [8 / 255, 9, 9, 9]})
     assert record.robust_accuracy_at(0.03137).value == record.robust_accuracy_at(8 / 255).value == 0.5
     assert record.robust_accuracy_at(0.031372549).value == 0.5
+    assert record.robust_accuracy_at("8/255").value == 0.5
     with pytest.raises(InputError, match="a radius that was evaluated"):
         record.robust_accuracy_at(0.0315)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from robustgeom.errors import InputError, UnknownNameError
-from robustgeom.threat import ThreatModel, distance, parse_radius, project, steepest
+from robustgeom.threat import ThreatModel, distance, project, steepest
+from robustgeom.words import parse_radius
 
 NORMS = ("linf", "l2", "l1")
 quick = settings(max_examples=60, deadline=None, derandomize=True)
