@@ -13,7 +13,7 @@ from robustgeom.files import free_folder, write_text
 from robustgeom.records import CheckResult, RunRecord
 from robustgeom.words import radius_text
 
-__all__ = ["check_text", "exit_code", "flags", "make_folder", "print_summary", "print_table", "write_page"]
+__all__ = ["check_text", "exit_code", "flags", "make_folder", "print_summary", "write_page"]
 
 
 def make_folder(out: Path | None, *, default: str) -> Path:
@@ -64,7 +64,7 @@ def print_summary(records: list[RunRecord], folder: Path) -> int:
             click.echo(f"{record.name}: {record.verdict}", err=True)
         for check in record.checks:
             if check.status == "fail":
-                click.echo(f"  {check_text(check)}", err=True)
+                click.echo(f"  next, for {check.name}: {check.action}", err=True)
     click.echo(str(page))
     return exit_code([check for record in records for check in record.checks])
 

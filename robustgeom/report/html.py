@@ -58,6 +58,7 @@ def render(comparison: Comparison) -> str:
         "geometry": _by_model(geometry),
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
+        "budgets": _budgets(comparison),
         "checks": _check_matrix(comparison),
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
@@ -86,7 +87,7 @@ def _environment() -> Environment:
         "effect": _effect,
         "provenance": _provenance,
         "command": _command,
-        "budget": _budget,
+        "draws": _draws,
         "plain": _plain,
         "points": points,
         "rule_text": _rule_text,
@@ -217,14 +218,21 @@ def _command(model: ModelResult) -> str | None:
     return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own, *bare])
 
 
-def _budget(model: ModelResult) -> str:
-    """Which attacks the model met, with their settings, and the noise draws behind gradients and decisions."""
-    header = model.record.header
-    attacks = "; ".join(_attack_text(a) for a in header.suite.attacks) or "no attack"
-    if header.model.noise == "none":
-        return attacks
-    draws = {k: header.resolved.get(k, "?") for k in ("eot", "judge_draws")}
-    return f"{attacks}; {draws['eot']} noise draws a gradient, {draws['judge_draws']} a decision"
+def _budgets(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Which attacks were run with which settings, and on which models."""
+    found: dict[str, list[str]] = {}
+    for model in comparison.models:
+        attacks = "; ".join(_attack_text(a) for a in model.record.header.suite.attacks) or "none"
+        found.setdefault(attacks, []).append(model.name)
+    return list(found.items())
+
+
+def _draws(model: ModelResult) -> str:
+    """How many noise draws are behind each gradient and each decision; nothing without noise."""
+    known = model.record.header.resolved
+    if model.record.header.model.noise == "none" or not {"eot", "judge_draws"} <= set(known):
+        return ""
+    return f"{known['eot']} draws a gradient, {known['judge_draws']} a decision"
 
 
 def _attack_text(attack: dict[str, Any]) -> str:
