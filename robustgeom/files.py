@@ -6,13 +6,35 @@ import itertools
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from robustgeom.errors import OutputError
+from pydantic import BaseModel, ValidationError
 
-__all__ = ["free_folder", "new_folder", "write_text"]
+from robustgeom.errors import ContentError, OutputError
+
+__all__ = ["free_folder", "new_folder", "read_toml", "write_text"]
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read_toml(path: str | Path, schema: type[Schema], kind: str, *, fix: str) -> Schema:
+    """Return the file at `path`, a `kind` of content, as its schema has it.
+
+    Raises `ContentError` where it cannot be read, and naming the first field that does not fit.
+    """
+    try:
+        return schema.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContentError(f"a readable {kind}.toml", got=f"{path}: {error}", fix=fix) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        got = f"{first['msg']} at {where} in {path}"
+        raise ContentError(f"a valid {kind}", got=got, fix="correcting it") from error
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -12,18 +12,30 @@ from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from robustgeom.errors import ContentError, InputError
 from robustgeom.files import new_folder
+from robustgeom.schema import (
+    ANALYZER_COLUMNS,
+    SAMPLE_SCHEMA,
+    SCHEMA_VERSION,
+    CheckResult,
+    DataInfo,
+    Header,
+    ModelInfo,
+    SuiteInfo,
+    ThreatInfo,
+    Totals,
+)
 from robustgeom.stats import Interval, wilson
 from robustgeom.words import parse_radius, radius_text
 
@@ -43,138 +55,8 @@ __all__ = [
     "load_record",
 ]
 
-SCHEMA_VERSION = 1
 CLEAN = "clean"
 RADIUS_SLACK = 1e-3  # relative: radii are often written rounded
-
-SAMPLE_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.int64()),
-        ("label", pa.int64()),
-        ("attack", pa.string()),
-        ("radius", pa.float64()),
-        ("clean_prediction", pa.int64()),
-        ("prediction", pa.int64()),
-        ("margin", pa.float64()),
-        ("correct_rate", pa.float64()),
-        ("linf", pa.float64()),
-        ("l2", pa.float64()),
-        ("l1", pa.float64()),
-        ("success", pa.bool_()),
-        ("near_tie", pa.bool_()),
-        ("forward_calls", pa.int64()),
-        ("backward_calls", pa.int64()),
-        ("seconds", pa.float64()),
-    ]
-)
-
-ANALYZER_COLUMNS = pa.schema(
-    [
-        ("model", pa.string()),
-        ("seed", pa.int64()),
-        ("stage", pa.string()),
-        ("condition", pa.string()),
-        ("manifold", pa.string()),
-        ("measure", pa.string()),
-        ("value", pa.float64()),
-        ("se", pa.float64()),
-        ("P", pa.int64()),
-        ("M", pa.int64()),
-        ("N", pa.int64()),
-        ("n_t", pa.int64()),
-    ]
-)
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelInfo(_Frozen):
-    """Which model was evaluated; `digest` is the sha256 of weights and card."""
-
-    name: str
-    reference: str
-    digest: str
-    parameters: int
-    noise: Literal["keyed", "batch", "none"]
-    family: str = "user"
-    seed: int = 0
-    rho: float = 0.0
-    front_end: str = "none"
-    threat: str = "none"
-    stages: list[str] = []
-
-
-class DataInfo(_Frozen):
-    """Which samples were used; `hash` is the sha256 of inputs and labels."""
-
-    name: str
-    split: str
-    hash: str
-    classes: list[str]
-    domain: tuple[float, float]
-    sample_ids: list[int]
-
-
-class ThreatInfo(_Frozen):
-    """Norm, radii of the curve and headline radii, in the input's units."""
-
-    norm: Literal["linf", "l2", "l1"]
-    grid: list[float]
-    headlines: list[float]
-
-
-class SuiteInfo(_Frozen):
-    """Name, version and digest of the suite, with its attacks as they ran."""
-
-    name: str
-    version: int
-    digest: str
-    attacks: list[dict[str, Any]]
-
-
-class CheckResult(_Frozen):
-    """One check: its verdict, its number and the next action."""
-
-    name: str
-    status: Literal["pass", "warn", "fail"]
-    value: float | None
-    message: str
-    action: str = ""
-
-
-class Totals(_Frozen):
-    """Cost of the run; calls count images that went through the network."""
-
-    forward_calls: int
-    backward_calls: int
-    seconds: float
-
-
-class Header(_Frozen):
-    """Everything about a run that is not a table; `tables` counts the rows of each analyzer table."""
-
-    schema_version: int = SCHEMA_VERSION
-    status: Literal["complete", "interrupted", "failed"]
-    error: str | None = None
-    created: str
-    commit: str | None
-    dirty: bool | None
-    packages: dict[str, str]
-    device: str
-    model: ModelInfo
-    data: DataInfo
-    threat: ThreatInfo
-    suite: SuiteInfo
-    seed: int
-    plan: dict[str, Any]
-    arguments: dict[str, Any]
-    resolved: dict[str, Any]
-    checks: list[CheckResult]
-    totals: Totals
-    tables: dict[str, int] = {}
-    arrays: list[str] = []
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, Val
 from robustgeom import content
 from robustgeom.attacks import ATTACKS
 from robustgeom.errors import ContentError, closest
+from robustgeom.files import read_toml
 from robustgeom.records import CLEAN
 from robustgeom.threat import Norm, ThreatModel
 
@@ -75,16 +75,7 @@ def load_suite(reference: str) -> Suite:
     'linf'
     """
     path = Path(reference) if reference.endswith(".toml") else content.find("suite", reference)
-    try:
-        suite = Suite.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContentError("a readable suite", got=f"{path}: {error}", fix="robustgeom ls suites") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ContentError(
-            "a valid suite", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
-        ) from error
+    suite = read_toml(path, Suite, "suite", fix="robustgeom ls suites")
     for spec in suite.attacks:
         check_settings(spec, suite.norm, path)
     names = {spec.name for spec in suite.attacks}

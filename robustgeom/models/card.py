@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from robustgeom import content
 from robustgeom.errors import ContentError
+from robustgeom.files import read_toml
 
 __all__ = ["ModelCard", "read_card"]
 
@@ -70,18 +70,7 @@ def read_card(name: str) -> ModelCard:
 
 def parse_card(path: Path) -> ModelCard:
     """Read a card file; raises `ContentError` that names the first field that does not fit."""
-    try:
-        card = ModelCard.model_validate(tomllib.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContentError(
-            "a readable card.toml", got=f"{path}: {error}", fix="installing the zoo again"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ContentError(
-            "a valid card", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
-        ) from error
+    card = read_toml(path, ModelCard, "card", fix="installing the zoo again")
     if card.name != path.parent.name:
         raise ContentError(
             f"the name {path.parent.name!r} in {path}", got=repr(card.name), fix="renaming either"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from robustgeom.errors import ContentError
+from robustgeom.files import read_toml
 
 __all__ = ["Recipe", "read_recipe"]
 
@@ -66,15 +65,4 @@ class Recipe(_Section):
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; raises `ContentError` that names the first field that does not fit."""
-    try:
-        return Recipe.model_validate(tomllib.loads(Path(path).read_text()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContentError(
-            "a readable recipe.toml", got=f"{path}: {error}", fix="a recipe of the zoo"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ContentError(
-            "a valid recipe", got=f"{first['msg']} at {where} in {path}", fix="correcting it"
-        ) from error
+    return read_toml(path, Recipe, "recipe", fix="a recipe of the zoo")
