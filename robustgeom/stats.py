@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm
 
 from robustgeom.errors import InputError
 
@@ -43,7 +43,7 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
     """
     if n < 1 or not 0 <= successes <= n:
         raise InputError("0 <= successes <= n and n >= 1", got=f"{successes} of {n}", fix="count again")
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = successes / n
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
@@ -70,6 +70,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
         return 1.0
+    from scipy.stats import binomtest  # half a second, which `robustgeom --help` need not wait for
+
     return float(binomtest(only_a, only_a + only_b).pvalue)
 
 
