@@ -132,8 +132,9 @@ def histogram_chart(
         for edge, share in zip(histogram.edges, [*shares, shares[-1]], strict=True)
     ]
     x = alt.X("from:Q", title=axis_title(measure)).scale(zero=False, nice=False)
-    scale = alt.Scale(domain=[0, top]) if top else alt.Scale()
-    y = alt.Y("share:Q", title="share of samples", scale=scale).axis(format="%", tickCount=4)
+    # A square root, since one bin of confident samples may hold most and hide the rest.
+    scale = alt.Scale(type="sqrt", domain=[0, top]) if top else alt.Scale(type="sqrt")
+    y = alt.Y("share:Q", title="share (square-root axis)", scale=scale).axis(format="%", tickCount=4)
     base = alt.Chart(_data(rows)).encode(x=x, y=y, color=_condition(conditions))
     fill = base.mark_area(interpolate="step-after", opacity=0.12).encode(y=y.stack(None))
     line = base.mark_line(interpolate="step-after", strokeWidth=1.8).encode(strokeDash=_dash(conditions))
