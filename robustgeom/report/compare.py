@@ -123,7 +123,8 @@ class Comparison:
             (pair.name, pair.baseline) if pair.difference.value >= 0 else (pair.baseline, pair.name)
         )
         sign = 1 if ahead == pair.name else -1
-        low, high = sorted((100 * sign * pair.difference.low, 100 * sign * pair.difference.high))
+        # Plus zero, so that a bound of 0 is not written as -0.
+        low, high = sorted(100 * sign * v + 0.0 for v in (pair.difference.low, pair.difference.high))
         shares = [self.model(n).robust[pair.radius].value for n in (ahead, behind)]
         cautions = self._cautions(pair)
         verb = "scores higher than" if cautions else "is more robust than"

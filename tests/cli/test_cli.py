@@ -365,6 +365,8 @@ def test_ctrl_c_leaves_finished_jobs_usable(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert "stand" in process.stderr.readline()  # the first job has finished
