@@ -366,7 +366,7 @@ def test_ctrl_c_leaves_finished_jobs_usable(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stderr is not None
     assert "stand" in process.stderr.readline()  # the first job has finished
