@@ -7,12 +7,13 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from robustgeom.errors import ReferenceNotFoundError
 
-__all__ = ["is_reference", "resolve", "source_file"]
+__all__ = ["called", "is_reference", "resolve", "source_file"]
 
 
 def is_reference(text: str) -> bool:
@@ -54,6 +55,21 @@ def resolve(text: str) -> object:
             raise _no_attribute(head, part, found)
         found = getattr(found, part)
     return found
+
+
+def called(found: Callable[[], object], text: str, *, wanted: str) -> object:
+    """Return what `found`, named by the reference `text`, returns when called without arguments.
+
+    Raises `ReferenceNotFoundError` where it raises; `wanted` says what it should have returned.
+
+    >>> called(list, "builtins:list", wanted="a list")
+    []
+    """
+    try:
+        return found()
+    except (Exception, SystemExit) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise ReferenceNotFoundError(f"{text}() to return {wanted}", got=got, fix="mending it") from error
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -63,10 +63,8 @@ def _model(reference: str, data: str) -> int:
     from robustgeom.harness.door import at_the_door
     from robustgeom.harness.subject import subject
 
-    samples = load_dataset(data, split="eval")
-    count, exact = len(samples.classes), not samples.counted
-    found = subject(reference, samples.inputs[:2], classes=count, device="cpu", exact=exact)
-    checks = at_the_door(found, samples.widened(found.classes))
+    found, samples = subject(reference, load_dataset(data, split="eval"))
+    checks = at_the_door(found, samples)
     click.echo(f"{found.info.name}: {found.info.parameters:,} parameters, noise {found.noise}")
     for check in checks:
         click.echo(check_text(check))

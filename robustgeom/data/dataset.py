@@ -12,7 +12,7 @@ from torch import Tensor
 from robustgeom import checks
 from robustgeom.errors import InputError
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Dataset:
     @property
     def counted(self) -> bool:
         """Whether classes are only counted from the labels, so that a model may know of more."""
-        return self.classes == _numbers(len(self.classes))
+        return self.classes == numbers(len(self.classes))
 
     def widened(self, classes: int) -> Dataset:
         """Return the data set with `classes` classes where they are only counted, else as it is."""
-        return replace(self, classes=_numbers(classes)) if self.counted else self
+        return replace(self, classes=numbers(classes)) if self.counted else self
 
     def take(self, rows: Tensor) -> Dataset:
         """Return the samples at positions `rows` (k,)."""
@@ -86,5 +86,10 @@ class Dataset:
         return self.take(torch.tensor(sorted(order)))
 
 
-def _numbers(count: int) -> tuple[str, ...]:
+def numbers(count: int) -> tuple[str, ...]:
+    """Return the names of classes that are only counted.
+
+    >>> numbers(3)
+    ('0', '1', '2')
+    """
     return tuple(map(str, range(count)))

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from robustgeom import checks
-from robustgeom.data.dataset import Dataset
+from robustgeom.data.dataset import Dataset, numbers
 from robustgeom.data.folder import image_folder
-from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError
-from robustgeom.refs import is_reference, resolve
+from robustgeom.errors import ContentError, InputError
+from robustgeom.refs import called, is_reference, resolve
 from robustgeom.registry import Registry
 
 __all__ = ["DATASETS", "as_dataset", "load_dataset"]
@@ -40,7 +40,8 @@ def load_dataset(
     elif name not in DATASETS and Path(name).is_dir():
         data = image_folder(Path(name))
     elif is_reference(name):
-        data = as_dataset(_called(resolve(name), name), name=name)
+        found = resolve(name)
+        data = as_dataset(called(found, name, wanted="data") if callable(found) else found, name=name)
     elif name not in DATASETS and (Path(name).suffix or "/" in name):
         raise ContentError(
             "a folder, an .npz file, file.py:attr or a data set's name",
@@ -50,16 +51,6 @@ def load_dataset(
     else:
         data = DATASETS[name](split, data_dir=data_dir)
     return data if limit is None else data.balanced(limit)
-
-
-def _called(found: object, name: str) -> object:
-    if not callable(found):
-        return found
-    try:
-        return found()
-    except Exception as error:
-        got = f"{type(error).__name__}: {error}"
-        raise ReferenceNotFoundError(f"{name}() to return data", got=got, fix="mending it") from error
 
 
 def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
@@ -83,7 +74,7 @@ def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
     checks.labels(labels, inputs)
     count = max(int(labels.max()) + 1 if labels.numel() else 0, 2)
     ids = tuple(range(len(inputs)))
-    return Dataset(name, "given", inputs, labels, ids, tuple(map(str, range(count))))
+    return Dataset(name, "given", inputs, labels, ids, numbers(count))
 
 
 def _kinds(found: object) -> str:

@@ -113,10 +113,10 @@ class Battle:
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
         """Run one attack at one radius on the samples that still stand, chunk by chunk."""
         threat = ThreatModel(self.table.norm, radius, self.data.domain)
-        planned = self._plan()
+        planned, attack = self._plan(), find_attack(spec)
         for index, rows in enumerate(planned):
             began = perf_counter()
-            found, calls = self._strike(spec, threat, rows)
+            found, calls = self._strike(spec, attack, threat, rows)
             verdict = self._judge(found, rows)
             calls = (calls[0] + self.judge_draws, calls[1])
             self._write(spec.name, radius, rows, found, verdict, calls, began)
@@ -131,14 +131,14 @@ class Battle:
         return [home[self.standing[home]] for home in self.homes if self.standing[home].any()]
 
     def _strike(
-        self, spec: AttackSpec, threat: ThreatModel, rows: Tensor
+        self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, rows: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         part = self.data.take(rows)
         x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
         key = (self.seed, spec.name, f"{threat.eps:.9g}")
         target = self._target(part.ids, seed_of(*key))
         source = self._source(spec, part.ids, seed_of(*key, "source"))
-        attack, settings = _prepare(spec, self.eot, source)
+        settings = {**spec.settings, **_accepted(attack, eot=self.eot, source=source)}
         own = is_reference(spec.attack)
         generator = (
             Generator().manual_seed(seed_of(*key, part.ids[0])) if own else row_generators(part.ids, *key)
@@ -265,11 +265,6 @@ def find_attack(spec: AttackSpec) -> Callable[..., Any]:
         wanted = f"a function {spec.name}(model, inputs, labels, *, threat)"
         raise InputError(wanted, got=f"{spec.attack}: {error}", fix="that signature") from error
     return found
-
-
-def _prepare(spec: AttackSpec, eot: int, source: Target | None) -> tuple[Callable[..., Any], dict[str, Any]]:
-    attack = find_attack(spec)
-    return attack, {**spec.settings, **_accepted(attack, eot=eot, source=source)}
 
 
 def _accepted(attack: Callable[..., Any], **settings: Any) -> dict[str, Any]:

@@ -274,11 +274,7 @@ def _prepare(
     samples = _data(data, chosen, options)
     table = threat_table(samples.name, chosen.norm, eps=options.eps)
     _refuse_beyond(table, samples)
-    count = len(samples.classes)
-    under_test = subject(
-        model, samples.inputs[:2], classes=count, device=options.device, exact=not samples.counted
-    )
-    samples = samples.widened(under_test.classes)
+    under_test, samples = subject(model, samples, device=options.device)
     door = at_the_door(under_test, samples)
     battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size)
     attacks = applicable(chosen, under_test)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom import checks
+from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
@@ -25,12 +26,11 @@ __all__ = ["Subject", "subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in eval mode on its device, how many classes it tells apart, and what the record says of it."""
+    """A network in eval mode on its device, and what the record says of it."""
 
     module: nn.Module
     info: ModelInfo
     device: torch.device
-    classes: int
 
     @property
     def noise(self) -> Noise:
@@ -48,13 +48,12 @@ class Subject:
         return lambda x: found(x.to(dtype))
 
 
-def subject(
-    model: str | nn.Module, sample: Tensor, *, classes: int, device: str, exact: bool = True
-) -> Subject:
-    """Return the model that `model` names or is, checked on `sample` (n, ...).
+def subject(model: str | nn.Module, data: Dataset, *, device: str = "cpu") -> tuple[Subject, Dataset]:
+    """Return the model that `model` names or is, checked on samples of `data`, and the data as it sees them.
 
-    Raises `InputError` in training mode, on a device that is not there, and on outputs that are not one finite
-    row of `classes` logits a sample (or of more, unless `exact`).
+    Where the data's classes are only counted from its labels, the model may know of more. Raises `InputError` in
+    training mode, on a device that is not there, and on outputs that are not one finite row of logits a sample,
+    one a class.
     """
     module = load_model(model) if isinstance(model, str) else model
     if not isinstance(module, nn.Module):
@@ -64,10 +63,11 @@ def subject(
     checks.eval_mode(module)
     place = _place(device)
     module = module.to(place)
-    noise, found = _noise(module, sample.to(place), classes if exact else None)
-    if found < classes:
-        raise InputError(f"{classes} logits or more", got=str(found), fix="a model for this data set")
-    return Subject(module, _info(model, module, noise), place, found)
+    count = len(data.classes)
+    noise, found = _noise(module, data.inputs[:2].to(place), None if data.counted else count)
+    if found < count:
+        raise InputError(f"{count} logits or more", got=str(found), fix="a model for this data set")
+    return Subject(module, _info(model, module, noise), place), data.widened(found)
 
 
 def _place(device: str) -> torch.device:

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustgeom import content
-from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError
+from robustgeom.errors import ContentError, InputError
 from robustgeom.models.build import build
 from robustgeom.models.card import ModelCard, read_card
-from robustgeom.refs import is_reference, resolve
+from robustgeom.refs import called, is_reference, resolve
 
 __all__ = ["load_model"]
 
@@ -40,13 +40,7 @@ def load_model(reference: str) -> nn.Module:
 def _load_own(reference: str) -> nn.Module:
     found = resolve(reference)
     if not isinstance(found, nn.Module) and callable(found):
-        try:
-            found = found()
-        except (Exception, SystemExit) as error:
-            got = f"{type(error).__name__}: {error}"
-            raise ReferenceNotFoundError(
-                f"{reference}() to return a model", got=got, fix="mending it"
-            ) from error
+        found = called(found, reference, wanted="a model")
     if not isinstance(found, nn.Module):
         raise InputError(
             f"a torch.nn.Module from {reference}", got=type(found).__name__, fix="a build() that returns one"

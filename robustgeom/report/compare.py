@@ -219,21 +219,27 @@ def _refuse_mismatch(names: list[str], records: Sequence[RunRecord]) -> None:
 def _shared_headlines(records: Sequence[RunRecord]) -> tuple[float, ...]:
     # An unfinished run has not reached every radius; it must not narrow what the finished ones show.
     finished = [r for r in records if r.header.status == "complete"] or records
-    kept = [r for r in finished[0].header.threat.headlines if all(_has(other, r) for other in finished)]
+    kept = [
+        r
+        for r in finished[0].header.threat.headlines
+        if all(_has(other.header.threat.headlines, r) for other in finished)
+    ]
     if not kept and all(r.header.status != "complete" for r in records):
-        kept = [max(r for r in records[0].header.threat.grid if all(_reached(other, r) for other in records))]
+        kept = [
+            max(
+                r
+                for r in records[0].header.threat.grid
+                if all(_has(other.header.threat.grid, r) for other in records)
+            )
+        ]
     if not kept:
         got = "; ".join(f"{r.name}: {r.header.threat.headlines}" for r in records)
         raise InputError("a headline radius that all records share", got=got, fix="the same --eps for all")
     return tuple(sorted(set(kept)))
 
 
-def _has(record: RunRecord, radius: float) -> bool:
-    return any(abs(h - radius) <= TOLERANCE for h in record.header.threat.headlines)
-
-
-def _reached(record: RunRecord, radius: float) -> bool:
-    return any(abs(g - radius) <= TOLERANCE for g in record.header.threat.grid)
+def _has(radii: Iterable[float], radius: float) -> bool:
+    return any(abs(r - radius) <= TOLERANCE for r in radii)
 
 
 def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> ModelResult:
@@ -242,7 +248,7 @@ def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> Model
     if not covered:
         raise InputError(f"clean predictions of {name}", got="none", fix="evaluating it again")
     grid = record.header.threat.grid
-    reached = [r for r in headlines if _reached(record, r)]
+    reached = [r for r in headlines if _has(grid, r)]
     return ModelResult(
         name=name,
         record=record,

@@ -30,7 +30,7 @@ from robustgeom.report.images import examples
 from robustgeom.stats import Interval
 from robustgeom.words import p_text, percent, points, radius_text
 
-__all__ = ["write_report"]
+__all__ = ["render", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
@@ -88,7 +88,6 @@ def _environment() -> Environment:
         "provenance": _provenance,
         "command": _command,
         "draws": _draws,
-        "plain": _plain,
         "points": points,
         "rule_text": _rule_text,
     }
@@ -148,13 +147,9 @@ def _effect(result: ClaimResult) -> str:
 
 def _rule_text(result: ClaimResult) -> str:
     """The rule as its docstring states it, after the first sentence."""
-    text = _plain(" ".join((RULES[result.claim.rule].__doc__ or "").split()))
+    # Backticks quote code in docstrings and mean nothing on a page.
+    text = " ".join((RULES[result.claim.rule].__doc__ or "").replace("`", "").split())
     return text[text.index("Rule:") :] if "Rule:" in text else text
-
-
-def _plain(text: str) -> str:
-    """Docstrings quote code in backticks, which mean nothing on a page."""
-    return text.replace("`", "")
 
 
 def _provenance(model: ModelResult) -> list[tuple[str, str]]:
