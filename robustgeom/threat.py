@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -12,28 +12,34 @@ from torch import Tensor
 from robustgeom.errors import InputError, unknown
 from robustgeom.words import parse_radius
 
-__all__ = ["Norm", "ThreatModel", "distance", "per_row", "project", "steepest"]
+__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "per_row", "project", "steepest"]
 
-Norm = Literal["linf", "l2", "l1"]
+Norm = Literal["linf", "l2", "l1", "l0", "spatial", "corruption"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True)
 class ThreatModel:
     """Perturbations of norm at most `eps` (in the input's units) that stay inside `domain`.
 
-    Raises `InputError` on a bad radius or domain, `UnknownNameError` on a norm other than linf, l2, l1.
+    For l0, `eps` is how many components of the input may change. Two kinds of change have no norm: spatial, where
+    `eps` is the share of the largest rotation and shift, and corruption, where it is the severity from 0 to 5.
+    `eps` may be a tensor (n,), one radius a sample. Raises `InputError` on a bad radius or domain,
+    `UnknownNameError` on an unknown norm.
 
     >>> ThreatModel("linf", "8/255").eps
     0.03137254901960784
     """
 
     norm: Norm
-    eps: float
+    eps: float | Tensor
     domain: tuple[float, float] = (0.0, 1.0)
 
-    def __init__(self, norm: str, eps: str | float, domain: tuple[float, float] = (0.0, 1.0)) -> None:
-        if norm not in get_args(Norm):
-            raise unknown("norm", norm, get_args(Norm))
+    def __init__(
+        self, norm: str, eps: str | float | Tensor, domain: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
+        if norm not in NORMS:
+            raise unknown("norm", norm, NORMS)
         try:
             low, high = (float(v) for v in domain)
         except (ValueError, TypeError):
@@ -41,11 +47,37 @@ class ThreatModel:
         if not low < high:
             raise InputError("a domain (low, high) with low < high", got=repr(domain), fix="(0, 1)")
         object.__setattr__(self, "norm", norm)
-        object.__setattr__(self, "eps", parse_radius(eps))
+        object.__setattr__(self, "eps", _radii(eps) if isinstance(eps, Tensor) else parse_radius(eps))
         object.__setattr__(self, "domain", (low, high))
 
     def __str__(self) -> str:
+        if isinstance(self.eps, Tensor):
+            return f"{self.norm} of {len(self.eps)} radii"
         return f"{self.norm} {self.eps:.4g}"
+
+    def take(self, rows: Tensor) -> ThreatModel:
+        """Return the threat to the samples `rows` (k,), a mask or positions: itself where all share one radius."""
+        return replace(self, eps=self.eps[rows.to(self.eps.device)]) if isinstance(self.eps, Tensor) else self
+
+    def radii(self, like: Tensor) -> Tensor:
+        """Return the radius of each row of `like` (n, ...), shaped so that it broadcasts over the rows.
+
+        Raises `InputError` where there are radii for another number of rows.
+        """
+        if not isinstance(self.eps, Tensor):
+            return like.new_full((1,) * like.dim(), self.eps)
+        if len(self.eps) != len(like):
+            raise InputError(
+                f"{len(like)} radii, one a sample", got=str(len(self.eps)), fix="one eps for all"
+            )
+        return per_row(self.eps.to(like), like)
+
+
+def _radii(eps: Tensor) -> Tensor:
+    if eps.dim() != 1 or not eps.is_floating_point() or not bool(((eps >= 0) & eps.isfinite()).all()):
+        got = f"{eps.dtype} of shape {tuple(eps.shape)}"
+        raise InputError("radii (n,), float, finite and >= 0", got=got, fix="one radius a sample")
+    return eps.detach()
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
@@ -58,7 +90,7 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
 
 
 def distance(first: Tensor, second: Tensor, norm: Norm) -> Tensor:
-    """Return the distance of each pair of inputs (n, ...): (n,), in the input's units.
+    """Return the distance of each pair of inputs (n, ...): (n,), in the input's units; for l0, changed components.
 
     >>> distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), "l2").item()
     5.0
@@ -66,46 +98,86 @@ def distance(first: Tensor, second: Tensor, norm: Norm) -> Tensor:
     flat = (first - second).flatten(1)
     if flat.shape[1] == 0:
         return flat.new_zeros(len(flat))
-    order = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[norm]
+    if norm in ("spatial", "corruption"):
+        raise InputError("a norm", got=f"{norm}, which has no distance", fix="linf")
+    order = {"linf": math.inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
     norms: Tensor = torch.linalg.vector_norm(flat, ord=order, dim=1)
     return norms
 
 
 def project(points: Tensor, origins: Tensor, threat: ThreatModel) -> Tensor:
-    """Return points (n, ...) brought into the ball around origins (n, ...) and into the domain.
+    """Return the allowed points nearest to `points` (n, ...): in the ball around origins (n, ...) and in the domain.
 
-    Points inside stay where they are. For linf the result is the nearest allowed point; for l2 and l1 it is
-    the nearest point of the ball, then clipped, which stays in the ball because the origin is in the domain.
+    Points inside stay where they are. Ball and domain are met together: the plain way, ball first and then the
+    domain, falls short of the radius. For l0 the largest changes stay. Spatial changes and corruptions know no
+    ball, so only the domain counts.
 
     >>> project(torch.tensor([[0.9]]), torch.tensor([[0.5]]), ThreatModel("linf", 0.25)).item()
     0.75
     """
     low, high = threat.domain
+    if threat.norm in ("spatial", "corruption"):
+        return points.clamp(low, high)
+    eps = threat.radii(points)
     if threat.norm == "linf":
-        ball = torch.minimum(torch.maximum(points, origins - threat.eps), origins + threat.eps)
-    else:
-        onto = _onto_l2 if threat.norm == "l2" else _onto_l1
-        moved = origins + onto((points - origins).flatten(1), threat.eps).view_as(points)
-        inside = distance(points, origins, threat.norm) <= threat.eps
-        ball = torch.where(per_row(inside, points), points, moved)
-    return ball.clamp(low, high)
+        return torch.minimum(torch.maximum(points, origins - eps), origins + eps).clamp(low, high)
+    clipped = points.clamp(low, high)
+    outside = distance(clipped, origins, threat.norm) > eps.flatten()
+    if not bool(outside.any()):
+        return clipped
+    rows = outside.nonzero().squeeze(1)
+    delta, base = (points[rows] - origins[rows]).flatten(1), origins[rows].flatten(1)
+    radius = eps.flatten().expand(len(points))[rows]
+    room = torch.where(delta > 0, high - base, base - low).clamp_min(0)
+    onto = {"l2": _onto_l2, "l1": _onto_l1, "l0": _onto_l0}[threat.norm]
+    moved = base + delta.sign() * onto(delta.abs(), room, radius.view(-1, 1)).to(base)
+    return clipped.index_copy(0, rows, moved.clamp(low, high).view_as(points[rows]))
 
 
-def _onto_l2(flat: Tensor, eps: float) -> Tensor:
-    norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    scaled: Tensor = flat * (eps / norms.clamp_min(torch.finfo(flat.dtype).tiny))
-    return scaled
+def _onto_l2(size: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """Scale rows by the factor at which, cut to their room, they have length `eps`.
+
+    The factor grows as coordinates meet their bound, and each round fixes at least one: it ends, mostly in a few.
+    """
+    tiny = torch.finfo(size.dtype).tiny
+    top = size.amax(1, keepdim=True).clamp_min(tiny)
+    size = size / top  # squares of huge steps must not overflow
+    factor = eps / torch.linalg.vector_norm(size, dim=1, keepdim=True).clamp_min(tiny)
+    for _ in range(size.shape[1]):
+        bound = factor * size >= room
+        fixed = (room * bound).square().sum(1, keepdim=True)
+        free = (size * ~bound).square().sum(1, keepdim=True).clamp_min(tiny)
+        wider = ((eps**2 - fixed).clamp_min(0) / free).sqrt()
+        grown = torch.maximum(factor, torch.minimum(wider, top))
+        if bool((grown <= factor * (1 + 1e-6)).all()):
+            break
+        factor = grown
+    return torch.minimum(factor * size, room)
 
 
-def _onto_l1(flat: Tensor, eps: float) -> Tensor:
-    """Soft-threshold rows onto the l1 ball (Duchi et al. 2008)."""
-    size = flat.abs()
-    ordered = size.sort(dim=1, descending=True).values
-    ranks = torch.arange(1, flat.shape[1] + 1, dtype=flat.dtype, device=flat.device)
-    thresholds = (ordered.cumsum(1) - eps) / ranks
-    active = (ordered > thresholds).sum(1, keepdim=True).clamp_min(1)
-    shrink = thresholds.gather(1, active - 1).clamp_min(0)
-    return flat.sign() * (size - shrink).clamp_min(0)
+def _onto_l1(size: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    """Soft-threshold rows, cut to their room, at the level where they sum to `eps`.
+
+    The sum is piecewise linear in the level; its kinks are where a coordinate leaves zero or meets its bound. In
+    float64, as a small ball is the small difference of a large point and its level.
+    """
+    size, room, eps = size.double(), room.double(), eps.double()
+    full = torch.minimum(size, room)
+    ends = torch.cat([size, size - full], 1)
+    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1)
+    levels, order = ends.sort(dim=1, descending=True)
+    slope = slopes.gather(1, order).cumsum(1)
+    rises = slope[:, :-1] * (levels[:, :-1] - levels[:, 1:])
+    sums = torch.cat([torch.zeros_like(eps), rises.cumsum(1)], 1)
+    place = (sums < eps).sum(1, keepdim=True).clamp(1, ends.shape[1] - 1) - 1
+    level = levels.gather(1, place) - (eps - sums.gather(1, place)) / slope.gather(1, place).clamp_min(1)
+    return torch.minimum((size - level.clamp_min(0)).clamp_min(0), room)
+
+
+def _onto_l0(size: Tensor, room: Tensor, eps: Tensor) -> Tensor:
+    full = torch.minimum(size, room)
+    rank = full.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return full * (rank < eps.floor())
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:

@@ -4,4 +4,6 @@ from robustgeom.registry import Registry
 
 __all__ = ["ATTACKS"]
 
-ATTACKS = Registry("attack", {"apgd": "robustgeom.attacks.apgd:apgd", "pgd": "robustgeom.attacks.pgd:pgd"})
+_NAMES = ("apgd", "pgd")
+
+ATTACKS = Registry("attack", {name: f"robustgeom.attacks.{name}:{name}" for name in _NAMES})

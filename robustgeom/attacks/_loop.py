@@ -1,27 +1,20 @@
-"""The one loop that gradient attacks share: query, keep the best, drop what is fooled, step.
-
-The model is any callable from inputs (n, ...) to logits (n, classes). Where it has a method
-`at(rows, draws)`, the loop asks it first for the callable that serves just those rows and noise draws: so a
-harness can key noise and count cost per sample while the batch shrinks.
-"""
+"""The one loop that climbing attacks share: query, keep the best, drop what is fooled, step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from robustgeom.attacks._losses import Loss
-from robustgeom.attacks._start import Randomness, random_start, select
-from robustgeom.errors import InputError
-from robustgeom.threat import ThreatModel, per_row
+from robustgeom.attacks._oracle import Oracle, Seen
+from robustgeom.attacks._start import Randomness, random_start, resolve, select
+from robustgeom.threat import ThreatModel, per_row, project
 
-__all__ = ["Climb", "Model", "Rule", "Step", "Walk", "Watch", "bind", "search"]
-
-Model = Callable[[Tensor], Tensor]
+__all__ = ["Found", "Phase", "Rule", "Step", "Walk", "Watch", "ascend", "begin", "fooled_rows", "search"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +32,16 @@ Watch = Callable[[Step], None]
 
 @dataclass
 class Walk:
-    """The rows still under attack; every tensor has one entry a row and shrinks with them."""
+    """The rows still under attack; every tensor has one entry a row and shrinks with them.
+
+    `aim` is what the loss takes beside the logits: the labels (n,), and for targeted losses the targets (n,). A
+    sample may have several entries, one a target: when one of them fools, all leave.
+    """
 
     rows: Tensor
     origins: Tensor
-    labels: Tensor
+    aim: tuple[Tensor, ...]
+    threat: ThreatModel
     x: Tensor
     previous: Tensor
     loss: Tensor
@@ -60,6 +58,8 @@ class Walk:
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
                 setattr(self, item.name, value[mask])
+        self.aim = tuple(value[mask] for value in self.aim)
+        self.threat = self.threat.take(mask)
         self.state = {name: value[mask] for name, value in self.state.items()}
 
 
@@ -72,162 +72,155 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Climb:
-    """What every step of one attack has in common."""
+class Phase:
+    """So many steps by one rule, in the ball `scale` times as wide; only a phase of scale 1 may succeed."""
 
-    model: Model
-    source: Model | None
-    loss: Loss
-    eot: int
-    first_draw: int = 0
-
-    @property
-    def certain(self) -> bool:
-        """Whether one query decides: a model may say `deterministic`; else it is what one draw a query implies."""
-        said: bool = getattr(self.model, "deterministic", self.eot == 1)
-        return said
-
-    def query(self, model: Model, x: Tensor, rows: Tensor, step: int) -> Tensor:
-        """Return logits (draws, n, classes), float32 or wider; a `deterministic` model gets one draw."""
-        count = 1 if getattr(model, "deterministic", False) else self.eot
-        many = x.repeat(count, *[1] * (x.dim() - 1))
-        draws = self.first_draw + step * self.eot + torch.arange(count).repeat_interleave(len(x))
-        logits = bind(model, rows.repeat(count), draws)(many)
-        wide = logits if logits.dtype == torch.float64 else logits.float()
-        return wide.view(count, len(x), -1)
-
-    def value(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss (n,) averaged over the draws."""
-        flat = logits.flatten(0, 1)
-        return self.loss(flat, labels.repeat(len(logits))).view(len(logits), -1).mean(0)
-
-    def measure(self, walk: Walk, step: int, *, want_gradient: bool) -> Tensor:
-        """Fill in the walk's loss and gradient; return the logits (draws, n, classes)."""
-        own = want_gradient and self.source is None
-        with torch.set_grad_enabled(own):
-            x = walk.x.detach().requires_grad_(own)
-            logits = self.query(self.model, x, walk.rows, step)
-            value = self.value(logits, walk.labels)
-        if own:
-            walk.gradient = _gradient(value, x)
-        elif want_gradient and self.source is not None:
-            with torch.enable_grad():
-                x = walk.x.detach().requires_grad_(True)
-                walk.gradient = _gradient(
-                    self.value(self.query(self.source, x, walk.rows, step), walk.labels), x
-                )
-        walk.loss = value.detach()
-        return logits.detach()
-
-
-def bind(model: Model, rows: Tensor, draws: Tensor) -> Model:
-    """Return the callable that serves `rows` (n,) with noise `draws` (n,): the model itself without `at`."""
-    at: Callable[[Tensor, Tensor], Model] | None = getattr(model, "at", None)
-    return model if at is None else at(rows, draws)
-
-
-def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    # Not value.sum(): the caller may have gradients off out here.
-    found = (
-        torch.autograd.grad(value, x, torch.ones_like(value), allow_unused=True)[0]
-        if value.requires_grad
-        else None
-    )
-    if found is None:
-        raise InputError(
-            "logits that depend on the inputs differentiably",
-            got="logits without a gradient",
-            fix="source= a differentiable surrogate (BPDA), or a gradient-free attack",
-        )
-    # A pixel without a usable gradient stays where it is; NaN would take the whole row with it.
-    return found.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    steps: int
+    make_rule: Callable[[], Rule]
+    scale: float = 1.0
 
 
 def search(
-    climb: Climb,
+    oracle: Oracle,
+    loss: Loss,
     inputs: Tensor,
     labels: Tensor,
     threat: ThreatModel,
-    make_rule: Callable[[], Rule],
+    phases: list[Phase],
     *,
-    steps: int,
     restarts: int,
     generator: Randomness,
-    stop_when_fooled: bool,
+    start: Callable[[Tensor, ThreatModel, Randomness], Tensor] = random_start,
+    stop_when_fooled: bool = True,
     watch: Watch | None,
 ) -> Tensor:
-    """Walk from `restarts` random starts; return the worst point (n, ...) found for each row."""
-    found = Found(inputs.clone(), inputs.new_full((len(inputs),), -float("inf"), dtype=torch.float64))
+    """Walk from `restarts` starts; return the worst point (n, ...) found for each row."""
+    found = Found.nothing(inputs)
+    generator = resolve(generator)
     left = torch.arange(len(inputs), device=inputs.device)
-    for restart in range(restarts):
+    for _ in range(restarts):
         if len(left) == 0:
             break
-        start = random_start(inputs[left], threat, select(generator, left))
-        walk = _begin(left, inputs[left], labels[left], start)
-        again = replace(climb, first_draw=climb.first_draw + restart * (steps + 3) * climb.eot)
-        fooled = ascend(again, walk, make_rule(), found, steps=steps, stop=stop_when_fooled, watch=watch)
+        local, origins = threat.take(left), inputs[left]
+        wide = _scaled(local, phases[0].scale)
+        point = start(origins, wide, select(generator, left))
+        walk = begin(left, origins, (labels[left],), local, point)
+        fooled, oracle = through(oracle, loss, walk, phases, found, stop=stop_when_fooled, watch=watch)
         left = left[~fooled[left]]
     return found.x
 
 
+def through(
+    oracle: Oracle,
+    loss: Loss,
+    walk: Walk,
+    phases: list[Phase],
+    found: Found,
+    *,
+    stop: bool,
+    watch: Watch | None,
+) -> tuple[Tensor, Oracle]:
+    """Walk all phases, each from the best point of the last; return which rows are fooled, and the next oracle."""
+    fooled = torch.zeros(len(found.x), dtype=torch.bool, device=found.x.device)
+    target = walk.threat
+    for phase in phases:
+        walk.threat = _scaled(target, phase.scale)
+        start = project(walk.x, walk.origins, walk.threat) if len(phases) > 1 else walk.x
+        walk = begin(walk.rows, walk.origins, walk.aim, walk.threat, start)
+        into = found if phase.scale == 1 else None
+        fooled = ascend(
+            oracle, loss, walk, phase.make_rule(), into, fooled, steps=phase.steps, stop=stop, watch=watch
+        )
+        oracle = oracle.later((phase.steps + 3) * oracle.stride)
+        walk.x = walk.best_x
+    return fooled, oracle
+
+
+def _scaled(threat: ThreatModel, scale: float) -> ThreatModel:
+    return threat if scale == 1 else ThreatModel(threat.norm, threat.eps * scale, threat.domain)
+
+
 @dataclass
 class Found:
-    """The worst point of every row so far, and its loss."""
+    """The worst point of every sample so far, and its loss."""
 
     x: Tensor
     loss: Tensor
 
+    @classmethod
+    def nothing(cls, inputs: Tensor) -> Found:
+        """Return what is known before the first query: the inputs."""
+        return cls(inputs.clone(), inputs.new_full((len(inputs),), -float("inf"), dtype=torch.float64))
+
     def take(self, rows: Tensor, x: Tensor, loss: Tensor) -> None:
-        """Take the points `x` of `rows` where they lose more than those known."""
-        more = loss > self.loss[rows]
-        self.x[rows[more]] = x[more]
-        self.loss[rows[more]] = loss[more].to(self.loss.dtype)
+        """Take the points `x` of `rows` where they lose more than those known; of one sample's, the worst."""
+        order = loss.argsort(stable=True)
+        rank = torch.full_like(self.loss, -1, dtype=torch.int64)
+        rank.scatter_reduce_(0, rows[order], torch.arange(len(rows), device=rows.device), "amax")
+        best = order[rank[rank >= 0]]
+        better = best[loss[best] > self.loss[rows[best]]]
+        self.x[rows[better]] = x[better]
+        self.loss[rows[better]] = loss[better].to(self.loss.dtype)
 
 
 def ascend(
-    climb: Climb, walk: Walk, rule: Rule, found: Found, *, steps: int, stop: bool, watch: Watch | None
+    oracle: Oracle,
+    loss: Loss,
+    walk: Walk,
+    rule: Rule,
+    found: Found | None,
+    fooled: Tensor,
+    *,
+    steps: int,
+    stop: bool,
+    watch: Watch | None,
 ) -> Tensor:
-    """Walk for `steps` steps, put the best points into `found`; return which of its rows are fooled.
+    """Walk for `steps` steps, put the best points into `found`; return which samples are fooled.
 
     Where one query decides, a fooled row leaves the batch at once. On a stochastic model no row leaves early: a
     lucky draw is not a success, so the best and the last point are compared on fresh noise at the end.
+    Without `found` nothing counts as a success: the points are not allowed yet.
     """
-    certain = climb.certain
-    fooled = torch.zeros(len(found.x), dtype=torch.bool, device=found.x.device)
+    certain = oracle.certain and found is not None
+    fooled = fooled.clone()
     for index in range(steps + 1):
-        logits = climb.measure(walk, index, want_gradient=index < steps)
-        wrong = _fooled(logits, walk)
+        seen = oracle.look(loss, walk.aim, walk.x, walk.rows, index, gradient=index < steps)
+        walk.loss, walk.gradient = seen.loss, seen.gradient
+        wrong = fooled_rows(seen, walk.aim[0])
         _remember_best(walk, wrong if certain else torch.zeros_like(wrong))
-        fooled[walk.rows] = walk.best_wrong
         if watch is not None:
             watch(Step(index, walk.rows, walk.loss, wrong))
-        if stop and certain:
-            found.take(walk.rows[wrong], walk.x[wrong], torch.full_like(walk.loss[wrong], float("inf")))
-            walk.keep(~wrong)
+        if certain and bool(wrong.any()):
+            fooled[walk.rows[wrong]] = True
+            if found is not None and stop:
+                found.take(walk.rows[wrong], walk.x[wrong], torch.full_like(walk.loss[wrong], float("inf")))
+                walk.keep(~fooled[walk.rows])
         if len(walk.rows) == 0:
             return fooled
         if index < steps:
             # The rule may first bring rows back to their best point: that point is then the previous one.
             ahead = rule.next(index, walk)
             walk.previous, walk.x = walk.x, ahead
-    if certain:
-        found.take(walk.rows, walk.best_x, walk.best_loss)
-    else:
-        *settled, fooled[walk.rows] = _settle(climb, walk, steps)
-        found.take(walk.rows, *settled)
+    if found is not None:
+        points, value = walk.best_x, walk.best_loss
+        if not certain:
+            points, value, wrong = _settle(oracle, loss, walk, steps)
+            fooled[walk.rows[wrong]] = True
+        found.take(walk.rows, points, value)
     return fooled
 
 
-def _fooled(logits: Tensor, walk: Walk) -> Tensor:
-    """Return which rows (n,) the mean prediction of logits (draws, n, classes) gets wrong; NaN is no success."""
-    return (logits.softmax(2).mean(0).argmax(1) != walk.labels) & ~walk.loss.isnan()
+def fooled_rows(seen: Seen, labels: Tensor) -> Tensor:
+    """Return which rows (n,) are predicted as another class than `labels` (n,); NaN is no success."""
+    return (seen.logits.argmax(1) != labels) & ~seen.loss.isnan()
 
 
-def _begin(rows: Tensor, inputs: Tensor, labels: Tensor, start: Tensor) -> Walk:
+def begin(rows: Tensor, origins: Tensor, aim: tuple[Tensor, ...], threat: ThreatModel, start: Tensor) -> Walk:
+    """Return the walk that starts at `start` (n, ...)."""
     n = len(rows)
-    nothing = inputs.new_full((n,), -float("inf"), dtype=torch.promote_types(inputs.dtype, torch.float32))
-    zero, never = torch.zeros_like(inputs), torch.zeros(n, dtype=torch.bool, device=inputs.device)
-    return Walk(rows, inputs, labels, start, start, nothing, zero, start, nothing, zero, never)
+    nothing = origins.new_full((n,), -float("inf"), dtype=torch.promote_types(origins.dtype, torch.float32))
+    zero, never = torch.zeros_like(origins), torch.zeros(n, dtype=torch.bool, device=origins.device)
+    return Walk(rows, origins, aim, threat, start, start, nothing, zero, start, nothing, zero, never)
 
 
 def _remember_best(walk: Walk, wrong: Tensor) -> None:
@@ -240,17 +233,13 @@ def _remember_best(walk: Walk, wrong: Tensor) -> None:
     walk.best_gradient = torch.where(per_row(better, walk.x), walk.gradient, walk.best_gradient)
 
 
-def _settle(climb: Climb, walk: Walk, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _settle(oracle: Oracle, loss: Loss, walk: Walk, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best or the last point of each row, whichever loses more on fresh noise, its loss, if it fools."""
-    seen = []
-    for offset, points in enumerate((walk.best_x, walk.x)):
-        walk.x = points
-        logits = climb.measure(walk, steps + 1 + offset, want_gradient=False)
-        seen.append((points, walk.loss, _fooled(logits, walk)))
-    (best, best_loss, best_wrong), (last, last_loss, last_wrong) = seen
-    later = last_loss >= best_loss
-    return (
-        torch.where(per_row(later, last), last, best),
-        torch.where(later, last_loss, best_loss),
-        torch.where(later, last_wrong, best_wrong),
+    best, last = (
+        oracle.look(loss, walk.aim, points, walk.rows, steps + 1 + offset, gradient=False)
+        for offset, points in enumerate((walk.best_x, walk.x))
     )
+    later = last.loss >= best.loss
+    wrong = torch.where(later, fooled_rows(last, walk.aim[0]), fooled_rows(best, walk.aim[0]))
+    points = torch.where(per_row(later, walk.x), walk.x, walk.best_x)
+    return points, torch.where(later, last.loss, best.loss), wrong

@@ -18,7 +18,8 @@ def prepare(
 ) -> tuple[Tensor, Tensor]:
     """Return detached inputs and int64 labels.
 
-    Raises `InputError` on bad ones, on a norm that is not among the attack's `norms`, and on counts below 1.
+    Raises `InputError` on bad ones, on a norm that is not among the attack's `norms`, on counts below 1, and on
+    radii for another number of samples.
     """
     if threat.norm not in norms:
         raise InputError(
@@ -31,4 +32,5 @@ def prepare(
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name} >= 1", got=str(value), fix=f"{name}=1")
+    threat.radii(inputs)
     return inputs.detach(), labels.detach().long()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from robustgeom.attacks._loop import Climb, Model, Walk, Watch, search
+from robustgeom.attacks._loop import Phase, Walk, Watch, search
 from robustgeom.attacks._losses import find_loss
+from robustgeom.attacks._oracle import Average, Model, Oracle
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._start import Randomness
 from robustgeom.errors import InputError
@@ -16,18 +18,35 @@ from robustgeom.threat import ThreatModel, project, steepest
 
 __all__ = ["pgd"]
 
+_SPARSITY = 0.05  # l1: the share of components that one step moves (Tramer & Boneh 2019, arXiv:1904.13000)
+
 
 @dataclass(frozen=True)
 class _FixedStep:
-    """One steepest step of constant length, then back into the ball."""
+    """One steepest step of constant length, 2.5 eps / steps by default, then back into the ball."""
 
-    threat: ThreatModel
-    size: float
+    steps: int
+    size: float | None
 
     def next(self, index: int, walk: Walk) -> Tensor:
         del index
-        step = self.size * steepest(walk.gradient, self.threat.norm)
-        return project(walk.x + step, walk.origins, self.threat)
+        threat, x = walk.threat, walk.x
+        size = 2.5 * threat.radii(x) / self.steps if self.size is None else self.size
+        direction = (
+            _sparse(walk.gradient, x, threat) if threat.norm == "l1" else steepest(walk.gradient, threat.norm)
+        )
+        return project(x + size * direction, walk.origins, threat)
+
+
+def _sparse(gradient: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """Return a step (n, ...) of l1 norm 1 along the largest components that the domain leaves free."""
+    low, high = threat.domain
+    free = torch.where(gradient > 0, x < high, x > low)
+    flat = (gradient * free).flatten(1)
+    count = max(math.ceil(_SPARSITY * flat.shape[1]), 1)
+    top = flat.abs().topk(count, dim=1).indices
+    signs = torch.zeros_like(flat).scatter(1, top, flat.gather(1, top).sign())
+    return (signs / count).view_as(x)
 
 
 def pgd(
@@ -41,6 +60,8 @@ def pgd(
     restarts: int = 1,
     loss: str = "ce",
     eot: int = 1,
+    eot_max: int | None = None,
+    average: Average = "gradients",
     source: Model | None = None,
     stop_when_fooled: bool = True,
     generator: Randomness = None,
@@ -49,11 +70,13 @@ def pgd(
     """Return the worst inputs that projected gradient descent finds (Madry et al. 2018, arXiv:1706.06083).
 
     inputs: (n, ...) in the threat's domain; labels: (n,) classes; the result has the inputs' shape and stays
-    in the threat. `step_size` is in the input's units, 2.5 eps / steps by default. `loss` is ce or margin. `eot`
-    draws are averaged at each step for a stochastic model; `source` gives the gradients in the model's place.
-    `generator` is one torch.Generator, or one per row for results that do not depend on the batch. Costs
-    steps + 1 forward and steps backward passes a row, draw and restart, less for rows that are fooled early.
-    Raises `InputError` on inputs outside the domain, NaN, labels that do not fit, counts below 1, step_size <= 0.
+    in the threat: linf, l2, or l1 with sparse steps. `step_size` is in the input's units, 2.5 eps / steps by
+    default. `loss` is ce, dlr, margin, scaled-ce or probability-margin. `eot` draws are averaged at each step for a
+    stochastic model, more where the direction has not settled, up to `eot_max`; `average` says whether gradients
+    or logits are. `source` gives the gradients in the model's place. `generator` is one torch.Generator, or one per
+    row for results that do not depend on the batch. Costs steps + 1 forward and steps backward passes a row, draw
+    and restart, less for rows that are fooled early. Raises `InputError` on inputs outside the domain, NaN, labels
+    that do not fit, counts below 1, step_size <= 0.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 2)
@@ -63,28 +86,19 @@ def pgd(
     True
     """
     counts = {"steps": steps, "restarts": restarts, "eot": eot}
-    inputs, labels = prepare(inputs, labels, threat, norms=("linf", "l2"), **counts)
-    climb = Climb(model, source, find_loss(loss), eot)
-    size = _step_size(threat, steps, step_size)
+    inputs, labels = prepare(inputs, labels, threat, norms=("linf", "l2", "l1"), **counts)
+    if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
+        raise InputError("a finite step_size > 0", got=str(step_size), fix="leaving it out")
+    oracle, value = Oracle(model, source, eot, average), find_loss(loss)
     return search(
-        climb,
+        oracle.settled(value, (labels,), inputs, eot_max),
+        value,
         inputs,
         labels,
         threat,
-        lambda: _FixedStep(threat, size),
-        steps=steps,
+        [Phase(steps, lambda: _FixedStep(steps, step_size))],
         restarts=restarts,
         generator=generator,
         stop_when_fooled=stop_when_fooled,
         watch=watch,
     )
-
-
-def _step_size(threat: ThreatModel, steps: int, given: float | None) -> float:
-    """Return the given size, or one that crosses the ball with some to spare."""
-    default = 2.5 * threat.eps / steps
-    if given is None:
-        return default
-    if not (math.isfinite(given) and given > 0):
-        raise InputError("a finite step_size > 0", got=str(given), fix=f"step_size={default:.3g}")
-    return given
