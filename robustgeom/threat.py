@@ -59,6 +59,10 @@ class ThreatModel:
         """Return the threat to the samples `rows` (k,), a mask or positions: itself where all share one radius."""
         return replace(self, eps=self.eps[rows.to(self.eps.device)]) if isinstance(self.eps, Tensor) else self
 
+    def scaled(self, factor: float) -> ThreatModel:
+        """Return the threat with radii `factor` times as wide."""
+        return self if factor == 1 else replace(self, eps=self.eps * factor)
+
     def radii(self, like: Tensor) -> Tensor:
         """Return the radius of each row of `like` (n, ...), shaped so that it broadcasts over the rows.
 

@@ -102,7 +102,7 @@ def search(
         if len(left) == 0:
             break
         local, origins = threat.take(left), inputs[left]
-        wide = _scaled(local, phases[0].scale)
+        wide = local.scaled(phases[0].scale)
         point = start(origins, wide, select(generator, left))
         walk = begin(left, origins, (labels[left],), local, point)
         fooled, oracle = through(oracle, loss, walk, phases, found, stop=stop_when_fooled, watch=watch)
@@ -124,7 +124,7 @@ def through(
     fooled = torch.zeros(len(found.x), dtype=torch.bool, device=found.x.device)
     target = walk.threat
     for phase in phases:
-        walk.threat = _scaled(target, phase.scale)
+        walk.threat = target.scaled(phase.scale)
         start = project(walk.x, walk.origins, walk.threat) if len(phases) > 1 else walk.x
         walk = begin(walk.rows, walk.origins, walk.aim, walk.threat, start)
         into = found if phase.scale == 1 else None
@@ -134,10 +134,6 @@ def through(
         oracle = oracle.later((phase.steps + 3) * oracle.stride)
         walk.x = walk.best_x
     return fooled, oracle
-
-
-def _scaled(threat: ThreatModel, scale: float) -> ThreatModel:
-    return threat if scale == 1 else ThreatModel(threat.norm, threat.eps * scale, threat.domain)
 
 
 @dataclass

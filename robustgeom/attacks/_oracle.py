@@ -18,12 +18,13 @@ from torch import Tensor
 from robustgeom.attacks._losses import Loss
 from robustgeom.errors import InputError, unknown
 
-__all__ = ["AVERAGES", "Average", "Model", "Oracle", "Seen", "bind"]
+__all__ = ["AVERAGES", "Average", "Model", "Oracle", "Seen", "bind", "pieces"]
 
 Model = Callable[[Tensor], Tensor]
 Average = Literal["gradients", "logits"]
 AVERAGES = ("gradients", "logits")
 PIECE = 256  # model rows a pass: larger batches leave the cache of a CPU
+FEW = 24  # model rows that are not worth a pass of their own
 _SETTLED = 0.9  # cosine between the mean gradients of two halves of the draws
 
 
@@ -110,8 +111,7 @@ class Oracle:
 
     def _pieces(self, x: Tensor) -> list[slice]:
         draws = 1 if self._once(self.model) and self._once(self.source) else self.stride
-        size = max(getattr(self.model, "piece", PIECE) // draws, 1)
-        return [slice(i, i + size) for i in range(0, max(len(x), 1), size)]
+        return pieces(len(x), getattr(self.model, "piece", PIECE), draws)
 
     @property
     def stride(self) -> int:
@@ -165,6 +165,18 @@ class Oracle:
             left = left[torch.cosine_similarity(one, other, dim=1) < _SETTLED]
             counts[left] *= 2
         return replace(self, counts=counts).later(2 * most)
+
+
+def pieces(rows: int, size: int, draws: int = 1) -> list[slice]:
+    """Return slices of rows that make about `size` model rows with their draws; a last one of few joins the one before.
+
+    >>> pieces(270, 128), pieces(3, 128)
+    ([slice(0, 128, None), slice(128, 270, None)], [slice(0, 3, None)])
+    """
+    starts = list(range(0, max(rows, 1), max(size // draws, 1)))
+    if len(starts) > 1 and (rows - starts[-1]) * draws <= FEW:
+        starts.pop()
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], rows], strict=True)]
 
 
 def bind(model: Model, rows: Tensor, draws: Tensor) -> Model:

@@ -14,10 +14,11 @@ from robustgeom.attacks._oracle import Average, Model, Oracle
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._start import Randomness
 from robustgeom.errors import InputError
-from robustgeom.threat import ThreatModel, project, steepest
+from robustgeom.threat import Norm, ThreatModel, project, steepest
 
-__all__ = ["pgd"]
+__all__ = ["PGD_NORMS", "pgd"]
 
+PGD_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 _SPARSITY = 0.05  # l1: the share of components that one step moves (Tramer & Boneh 2019, arXiv:1904.13000)
 
 
@@ -86,7 +87,7 @@ def pgd(
     True
     """
     counts = {"steps": steps, "restarts": restarts, "eot": eot}
-    inputs, labels = prepare(inputs, labels, threat, norms=("linf", "l2", "l1"), **counts)
+    inputs, labels = prepare(inputs, labels, threat, norms=PGD_NORMS, **counts)
     if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
         raise InputError("a finite step_size > 0", got=str(step_size), fix="leaving it out")
     oracle, value = Oracle(model, source, eot, average), find_loss(loss)

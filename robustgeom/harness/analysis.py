@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Generator, Tensor
 
-from robustgeom.attacks.pgd import pgd
+from robustgeom.attacks.pgd import PGD_NORMS, pgd
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.geometry import capacity_rows, capture, mean_field_capacity
@@ -53,7 +53,8 @@ def geometry_table(
     names = [data.classes[int(images.labels[i])] for i in _starts(counts)]
     rows: list[dict[str, object]] = []
     missing: list[str] = []
-    for condition in ("clean", "attacked"):
+    conditions = ("clean", "attacked") if threat.norm in PGD_NORMS else ("clean",)
+    for condition in conditions:
         try:
             clean = condition == "clean"
             x = images.inputs if clean else _attacked(subject, images, threat, settings, eot, seed)
@@ -128,7 +129,7 @@ def _activations(subject: Subject, images: Dataset, x: Tensor, features: int, se
             return found
 
     return capture(
-        subject.module, batches(), features=features, seed=seed_of(seed, "projection"), forward=forward
+        subject.engine, batches(), features=features, seed=seed_of(seed, "projection"), forward=forward
     )
 
 

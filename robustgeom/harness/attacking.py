@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -12,39 +11,65 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from robustgeom.attacks import ATTACKS
+from robustgeom.attacks._kinds import MINIMUM_NORM, kind_of
+from robustgeom.attacks._start import RowGenerators
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
 from robustgeom.errors import InputError, UserError, unknown
+from robustgeom.harness.find import accepted, find_attack, is_own
 from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks
-from robustgeom.harness.subject import Subject
-from robustgeom.harness.suite import AttackSpec, Suite
-from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.spec import AttackSpec, Suite
+from robustgeom.harness.subject import Subject, subject
+from robustgeom.harness.target import PAD, Target, row_generators, seed_of
 from robustgeom.models.variants import variant_names
-from robustgeom.refs import is_reference, resolve
 from robustgeom.threat import ThreatModel, distance, project
 
-__all__ = ["Battle", "applicable", "find_attack", "left_out"]
+__all__ = ["Battle", "applicable", "left_out"]
 
-_OFFERED = {"generator": ..., "eot": ..., "source": ...}
+MODEL = "model:"
+POOL_BYTES = 1 << 24  # of inputs that one call of an attack gets; it holds about twenty such tensors
 NOISE_VARIANTS = {"noise-off", "noise-frozen"}
 
 
-def applicable(suite: Suite, subject: Subject) -> list[AttackSpec]:
-    """Return the suite's attacks whose gradient source this model has.
+def applicable(
+    suite: Suite, subject: Subject, data: Dataset, surrogate: str | None
+) -> tuple[list[AttackSpec], dict[str, Subject]]:
+    """Return the suite's attacks whose gradient source this model has, and the surrogates they ask for.
 
-    Raises `UnknownNameError` on a source that looks like a misspelt variant, `InputError` where none is left.
+    `surrogate` stands in for those the suite names. Raises `UnknownNameError` on a source that looks like a misspelt
+    variant, `InputError` where no attack is left.
     """
     own = variant_names(subject.module)
     kinds = {name.partition(":")[0] for name in own}
-    left = [s for s in suite.attacks if s.source is None or s.source.partition(":")[0] in kinds]
+    models = {
+        s.source: _surrogate(surrogate or s.source.removeprefix(MODEL), subject, data, asked=surrogate)
+        for s in suite.attacks
+        if s.source is not None and s.source.startswith(MODEL)
+    }
+    usable = {name: found for name, found in models.items() if found is not None}
+    left = [
+        s
+        for s in suite.attacks
+        if s.source is None or s.source in usable or s.source.partition(":")[0] in kinds
+    ]
     for spec in left_out(suite, left):
         if difflib.get_close_matches(str(spec.source), own, cutoff=0.6):
             raise unknown("variant of this model", str(spec.source), own)
     if not left:
         raise InputError("an attack that fits this model", got="none in the suite", fix="another suite")
-    return left
+    return left, usable
+
+
+def _surrogate(reference: str, model: Subject, data: Dataset, *, asked: str | None) -> Subject | None:
+    """Return the model that gradients transfer from: none where it is the model itself, or does not fit the data."""
+    try:
+        found, _ = subject(reference, data, device=str(model.device))
+    except UserError:
+        if asked is not None:
+            raise
+        return None
+    return found if found.info.digest != model.info.digest else None
 
 
 def left_out(suite: Suite, attacks: list[AttackSpec]) -> list[AttackSpec]:
@@ -73,6 +98,9 @@ class Battle:
     excess: dict[str, float] = field(init=False, default_factory=dict)
     jobs: list[dict[str, Any]] = field(init=False, default_factory=list)
     spent: list[int] = field(init=False, default_factory=lambda: [0, 0])
+    surrogates: dict[str, Subject] = field(default_factory=dict)
+    nearest: dict[str, Tensor] = field(init=False, default_factory=dict)
+    sought: dict[str, set[int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         seed = seed_of(self.seed, "judge")
@@ -97,7 +125,8 @@ class Battle:
 
     def _target(self, ids: tuple[int, ...], seed: int) -> Target:
         subject = self.subject
-        return Target(subject.forward, ids, subject.noise, seed, classes=len(self.data.classes))
+        size = -(-self.batch_size // PAD) * PAD
+        return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), size)
 
     def look(self) -> None:
         """Judge the clean samples."""
@@ -111,67 +140,98 @@ class Battle:
         self._write("clean", 0.0, everything, self.data.inputs, self.clean, (calls, calls * 0), began)
 
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
-        """Run one attack at one radius on the samples that still stand, chunk by chunk."""
+        """Run one attack at one radius on the samples that still stand, pool by pool."""
         threat = ThreatModel(self.table.norm, radius, self.data.domain)
-        planned, attack = self._plan(), find_attack(spec)
+        attack = find_attack(spec)
+        planned = self._plan(plain=is_own(spec))
         for index, rows in enumerate(planned):
             began = perf_counter()
             found, calls = self._strike(spec, attack, threat, rows)
-            verdict = self._judge(found, rows)
+            verdict = self._judge_all(found, rows)
             calls = (calls[0] + self.judge_draws, calls[1])
             self._write(spec.name, radius, rows, found, verdict, calls, began)
             self._remember(rows, found, verdict)
             tick((index + 1) / len(planned))
         self.jobs.append({"attack": spec.name, "radius": radius, "chunks": [len(c) for c in planned]})
 
-    def _plan(self) -> list[Tensor]:
-        """Return the samples that still stand, in chunks; where noise is drawn by the batch, in those of `look`."""
-        if self.subject.noise != "batch":
-            return chunks(self.standing.nonzero().squeeze(1), self.batch_size)
-        return [home[self.standing[home]] for home in self.homes if self.standing[home].any()]
+    def _plan(self, *, plain: bool) -> list[Tensor]:
+        """Return the samples to attack: pools as large as memory likes, so that survivors share full batches.
+
+        An attack that knows no pieces gets plain batches. Where noise is drawn by the batch, those of `look`.
+        """
+        wanted = torch.ones_like(self.standing) if self.suite.exhaustive else self.standing
+        if self.subject.noise == "batch":
+            return [home[wanted[home]] for home in self.homes if wanted[home].any()]
+        a_row = max(self.data.inputs[:1].numel() * self.data.inputs.element_size(), 1)
+        size = self.batch_size if plain else max(self.batch_size, POOL_BYTES // a_row)
+        return chunks(wanted.nonzero().squeeze(1), size)
 
     def _strike(
         self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, rows: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         part = self.data.take(rows)
+        x = part.inputs.to(self.subject.device)
+        if kind_of(attack) != MINIMUM_NORM:
+            found, calls = self._call(spec, attack, threat, part)
+            return self._clip(spec, found, x, threat), calls
+        calls = torch.zeros(len(rows), dtype=torch.int64), torch.zeros(len(rows), dtype=torch.int64)
+        if spec.name not in self.nearest:
+            # All samples that stand now: those of later radii are among them.
+            self.nearest[spec.name] = self.data.inputs.clone()
+        known = self.nearest[spec.name]
+        new = torch.tensor([row not in self.sought.setdefault(spec.name, set()) for row in rows.tolist()])
+        if new.any():
+            found, spent = self._call(spec, attack, threat, self.data.take(rows[new]))
+            known[rows[new]] = self._whole(spec, found, x[new.to(x.device)]).cpu()
+            self.sought[spec.name].update(rows[new].tolist())
+            for total, mine in zip(calls, spent, strict=True):
+                total[new] = mine
+        return project(known[rows].to(x), x, threat).cpu(), calls
+
+    def _call(
+        self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, part: Dataset
+    ) -> tuple[object, tuple[Tensor, Tensor]]:
         x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
         key = (self.seed, spec.name, f"{threat.eps:.9g}")
         target = self._target(part.ids, seed_of(*key))
         source = self._source(spec, part.ids, seed_of(*key, "source"))
-        settings = {**spec.settings, **_accepted(attack, eot=self.eot, source=source)}
-        own = is_reference(spec.attack)
-        generator = (
-            Generator().manual_seed(seed_of(*key, part.ids[0])) if own else row_generators(part.ids, *key)
-        )
+        common = Generator().manual_seed(seed_of(*key, part.ids[0] if is_own(spec) else "shared"))
+        generator = common if is_own(spec) else RowGenerators(row_generators(part.ids, *key), common)
+        offered = accepted(attack, eot=self.eot, source=source, generator=generator)
         try:
             # Copies: what an attack writes into its arguments must not move the ball it is judged by.
-            found = attack(
-                target,
-                x.clone(),
-                labels.clone(),
-                threat=threat,
-                **settings,
-                **_accepted(attack, generator=generator),
-            )
+            found = attack(target, x.clone(), labels.clone(), threat=threat, **{**spec.settings, **offered})
         except UserError:
             raise
         except (Exception, SystemExit) as error:
             got = f"{type(error).__name__}: {error}"
             raise InputError(f"attack {spec.name} to run", got=got, fix="mending it") from error
-        clipped = self._clip(spec, found, x, threat)
         for other in (source,) if source is not None else ():
             target.forward_calls += other.forward_calls
             target.backward_calls += other.backward_calls
-        return clipped, (target.forward_calls, target.backward_calls)
+        return found, (target.forward_calls, target.backward_calls)
 
     def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
         if spec.source is None:
             return None
+        size = -(-self.batch_size // PAD) * PAD
+        if spec.source in self.surrogates:
+            other = self.surrogates[spec.source]
+            return Target(other.forward, ids, other.noise, seed, len(self.data.classes), size)
         silent = spec.source.partition(":")[0] in NOISE_VARIANTS
         noise = "none" if silent else self.subject.noise
-        return Target(self.subject.variant(spec.source), ids, noise, seed, classes=len(self.data.classes))
+        return Target(self.subject.variant(spec.source), ids, noise, seed, len(self.data.classes), size)
 
     def _clip(self, spec: AttackSpec, found: object, x: Tensor, threat: ThreatModel) -> Tensor:
+        """Return the points inside the threat, and keep in mind how far they were from it."""
+        whole = self._whole(spec, found, x)
+        clipped = project(whole, x, threat)
+        excess = float((clipped - whole).abs().max()) if len(x) else 0.0
+        self.excess[spec.name] = max(self.excess.get(spec.name, 0.0), excess)
+        return clipped.cpu()
+
+    def _whole(self, spec: AttackSpec, found: object, x: Tensor) -> Tensor:
+        """Return what the attack returned, if it is one finite point a sample."""
         wanted = f"finite inputs of shape {tuple(x.shape)} from attack {spec.name}"
         if not isinstance(found, Tensor):
             raise InputError(wanted, got=type(found).__name__, fix="return adversarial")
@@ -181,10 +241,15 @@ class Battle:
         bad = int((~torch.isfinite(found)).flatten(1).any(1).sum())
         if bad:
             raise InputError(wanted, got=f"NaN or infinity in {bad} of {len(found)}", fix="mending it")
-        clipped = project(found.to(x), x, threat)
-        excess = float((clipped - found.to(x)).abs().max()) if len(x) else 0.0
-        self.excess[spec.name] = max(self.excess.get(spec.name, 0.0), excess)
-        return clipped.cpu()
+        return found.to(x)
+
+    def _judge_all(self, x: Tensor, rows: Tensor) -> Judgement:
+        """Judge a pool, in batches as `look` made them."""
+        if self.subject.noise == "batch":
+            return self._judge(x, rows)
+        parts = chunks(torch.arange(len(rows)), self.batch_size)
+        judged = [_fields(self._judge(x[part], rows[part])) for part in parts]
+        return Judgement(*(torch.cat(p) for p in zip(*judged, strict=True)))
 
     def _judge(self, x: Tensor, rows: Tensor) -> Judgement:
         if self.subject.noise != "batch":
@@ -247,29 +312,3 @@ class Battle:
 
 def _fields(verdict: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return verdict.log_p, verdict.prediction, verdict.margin, verdict.correct_rate
-
-
-def find_attack(spec: AttackSpec) -> Callable[..., Any]:
-    """Return the attack's function; raises `ReferenceNotFoundError`, or `InputError` where it is no function."""
-    attack = resolve(spec.attack) if is_reference(spec.attack) else ATTACKS[spec.attack]
-    if not callable(attack):
-        raise InputError(
-            f"a function at {spec.attack}", got=type(attack).__name__, fix="a function attack(model, ...)"
-        )
-    found: Callable[..., Any] = attack
-    try:
-        inspect.signature(found).bind(
-            ..., ..., ..., threat=..., **spec.settings, **_accepted(found, **_OFFERED)
-        )
-    except (TypeError, ValueError) as error:
-        wanted = f"a function {spec.name}(model, inputs, labels, *, threat)"
-        raise InputError(wanted, got=f"{spec.attack}: {error}", fix="that signature") from error
-    return found
-
-
-def _accepted(attack: Callable[..., Any], **settings: Any) -> dict[str, Any]:
-    """Return the settings that the attack's signature takes."""
-    parameters = inspect.signature(attack).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return settings
-    return {name: value for name, value in settings.items() if name in parameters}

@@ -18,11 +18,12 @@ from robustgeom.data.threats import ThreatTable, threat_table
 from robustgeom.errors import InputError, unknown
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
-from robustgeom.harness.attacking import Battle, applicable, find_attack, left_out
+from robustgeom.harness.attacking import Battle, applicable, left_out
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds
+from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.suite import NORMS, AttackSpec, Suite, load_suite
+from robustgeom.harness.suite import AttackSpec, Suite, load_suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
     CLEAN,
@@ -35,7 +36,7 @@ from robustgeom.records import (
     ThreatInfo,
     Totals,
 )
-from robustgeom.threat import ThreatModel
+from robustgeom.threat import NORMS, ThreatModel
 from robustgeom.words import radius_text
 
 __all__ = ["evaluate"]
@@ -194,7 +195,12 @@ class _Run:
                 attacks=[spec.model_dump() for spec in self.attacks],
             ),
             seed=self.options.seed,
-            plan={"batch_size": self._chunk(), "pad": PAD, "jobs": battle.jobs},
+            plan={
+                "batch_size": self._chunk(),
+                "pad": PAD,
+                "memory_format": self.subject.memory_format,
+                "jobs": battle.jobs,
+            },
             arguments=arguments,
             resolved=self._resolved(),
             checks=found,
@@ -273,11 +279,12 @@ def _prepare(
     chosen = _suite(suite, options)
     samples = _data(data, chosen, options)
     table = threat_table(samples.name, chosen.norm, eps=options.eps)
+    table = table.at_headlines() if chosen.radii == "headlines" else table
     _refuse_beyond(table, samples)
     under_test, samples = subject(model, samples, device=options.device)
     door = at_the_door(under_test, samples)
-    battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size)
-    attacks = applicable(chosen, under_test)
+    attacks, others = applicable(chosen, under_test, samples, options.surrogate)
+    battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size, surrogates=others)
     return _Run(under_test, samples, chosen, table, options, progress, battle, door, attacks)
 
 

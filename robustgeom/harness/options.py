@@ -17,7 +17,8 @@ class RunOptions:
     """Everything about a run that the suite does not fix; None leaves the suite's or data set's own value.
 
     `eps` is in the input's units ("8/255" is accepted); `attacks` are references to attacks of your own, run
-    after the suite's; `split` matters for data sets by name.
+    after the suite's; `surrogate` is a model to transfer from in place of the suite's; `split` matters for data
+    sets by name.
     """
 
     n: int | None = None
@@ -29,6 +30,7 @@ class RunOptions:
     split: str = "eval"
     data_dir: str | None = None
     attacks: tuple[str, ...] = ()
+    surrogate: str | None = None
     analyze: bool = True
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
+from robustgeom.harness.engine import MemoryFormat, engine
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
@@ -26,11 +27,13 @@ __all__ = ["Subject", "subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in eval mode on its device, and what the record says of it."""
+    """A network in eval mode on its device, and what the record says of it; `engine` is the copy that runs."""
 
     module: nn.Module
     info: ModelInfo
     device: torch.device
+    engine: nn.Module
+    memory_format: MemoryFormat = "as given"
 
     @property
     def noise(self) -> Noise:
@@ -39,12 +42,12 @@ class Subject:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of inputs (n, ...), which are cast to the type of the network's weights."""
-        logits: Tensor = self.module(x.to(_dtype(self.module)))
+        logits: Tensor = self.engine(x.to(_dtype(self.module)))
         return logits
 
     def variant(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
-        found, dtype = variant(self.module, name), _dtype(self.module)
+        found, dtype = variant(self.engine, name), _dtype(self.module)
         return lambda x: found(x.to(dtype))
 
 
@@ -64,10 +67,11 @@ def subject(model: str | nn.Module, data: Dataset, *, device: str = "cpu") -> tu
     place = _place(device)
     module = module.to(place)
     count = len(data.classes)
-    noise, found = _noise(module, data.inputs[:2].to(place), None if data.counted else count)
+    runs, chosen = engine(module, data.inputs[:1].to(place))
+    noise, found = _noise(runs, data.inputs[:2].to(place), None if data.counted else count)
     if found < count:
         raise InputError(f"{count} logits or more", got=str(found), fix="a model for this data set")
-    return Subject(module, _info(model, module, noise), place), data.widened(found)
+    return Subject(module, _info(model, module, noise), place, runs, chosen), data.widened(found)
 
 
 def _place(device: str) -> torch.device:

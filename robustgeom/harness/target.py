@@ -12,14 +12,15 @@ import torch
 from torch import Generator, Tensor
 
 from robustgeom import checks
+from robustgeom.attacks._oracle import FEW, PIECE, pieces
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.noise import noise_context
 
-__all__ = ["Noise", "Target", "row_generators", "seed_of"]
+__all__ = ["PAD", "PIECE", "Noise", "Target", "row_generators", "seed_of"]
 
 Noise = Literal["keyed", "batch", "none"]
 PAD = 32
-PIECE = 256  # rows: larger batches leave the cache of a CPU and take half as long again
+SMALL_PAD = 8  # where all rows are few: a batch that is mostly padding costs more than it keeps equal
 
 
 def seed_of(*parts: object) -> int:
@@ -61,13 +62,20 @@ class Target:
     noise: Noise
     seed: int
     classes: int | None = None
+    rows_a_pass: int = PIECE
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
     _asked: int = field(init=False, default=0)
+    _spread: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.forward_calls = torch.zeros(len(self.ids), dtype=torch.int64)
         self.backward_calls = torch.zeros(len(self.ids), dtype=torch.int64)
+
+    @property
+    def piece(self) -> int:
+        """How many rows to ask for at once; noise that is drawn for a whole batch needs the batch to stay whole."""
+        return self.rows_a_pass if self.noise != "batch" else 1 << 40
 
     @property
     def deterministic(self) -> bool:
@@ -88,6 +96,21 @@ class Target:
         """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""
         return lambda x: self.query(x, rows, draws)
 
+    def any_rows(self, x: Tensor) -> Tensor:
+        """Return the logits of inputs (k, ...) of no sample in particular; their cost is spread over all samples.
+
+        For attacks of other libraries, which do not say whose rows they send. Raises `InputError` where the model
+        is noisy: its noise is drawn for a sample.
+        """
+        if not self.deterministic or not len(self.ids):
+            got = f"{self.noise} noise" if len(self.ids) else "no samples"
+            raise InputError(
+                "a deterministic model and samples", got=got, fix="an attack of robustgeom's own"
+            )
+        rows = (torch.arange(len(x)) + self._spread) % len(self.ids)
+        self._spread = (self._spread + len(x)) % len(self.ids)
+        return self.query(x, rows, torch.zeros_like(rows))
+
     def query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
         """Return checked logits (k, classes) of inputs (k, ...)."""
         rows, draws = rows.cpu(), draws.cpu()
@@ -95,19 +118,25 @@ class Target:
         self.forward_calls.index_add_(0, rows, once)
         if x.requires_grad and torch.is_grad_enabled():
             self.backward_calls.index_add_(0, rows, once)
-        # Noise that is drawn for a whole batch needs the batch to stay whole.
-        size = max(len(x), 1) if self.noise == "batch" else PIECE
-        pieces = zip(*(torch.split(t, size) for t in (x, rows, draws)), strict=True)
-        return torch.cat([self._query(*piece) for piece in pieces])
+        parts = pieces(len(x), self.piece)
+        pad = SMALL_PAD if len(x) <= FEW else PAD
+        logits = [self._query(x[p], rows[p], draws[p], pad=pad) for p in parts]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
-        extra = -len(x) % PAD
+    def _query(self, x: Tensor, rows: Tensor, draws: Tensor, *, pad: int) -> Tensor:
+        extra = -len(x) % pad
         padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
-        ids = [self.ids[i] for i in rows.tolist()]
-        keys = draws.tolist()
-        with self._randomness([*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra], x.device):
+        with self._padded_randomness(rows, draws, extra, x.device):
             logits = checks.logits(self.run(padded), rows=len(padded), classes=self.classes)
         return logits[: len(x)]
+
+    def _padded_randomness(
+        self, rows: Tensor, draws: Tensor, extra: int, device: torch.device
+    ) -> AbstractContextManager[None]:
+        if self.noise == "none":
+            return nullcontext()
+        ids, keys = [self.ids[i] for i in rows.tolist()], draws.tolist()
+        return self._randomness([*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra], device)
 
     def run(self, x: Tensor) -> Any:
         """Return whatever the model makes of `x` as it is; raises `InputError` where the model raises."""

@@ -1,0 +1,63 @@
+"""What a suite says: which attacks with which settings, and how they are run."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from robustgeom.threat import Norm
+
+__all__ = ["Analysis", "AttackSpec", "Suite"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttackSpec(_Section):
+    """One attack of a suite: function, settings, and where its gradients come from, if not from the model.
+
+    `attack` is a name, "corruption:NAME", "torchattacks:NAME" or a reference. `source` is a variant of the model, or
+    "model:REF", a surrogate; an attack whose source this model does not have, or is, is left out for it.
+    """
+
+    name: str
+    attack: str
+    settings: dict[str, Any] = {}
+    source: str | None = None
+
+
+class Analysis(_Section):
+    """What the analyzers get: images a class, random features, probes, and steps of the attack."""
+
+    points: int = Field(default=50, ge=2)
+    features: PositiveInt = 1000
+    n_t: int = Field(default=200, ge=2)
+    steps: PositiveInt = 20
+
+
+class Suite(_Section):
+    """A versioned list of attacks; `eot` and `judge_draws` are noise draws, used for stochastic models only.
+
+    It meets the radii of the threat table's grid, or only its headlines. An `exhaustive` suite spares no sample that
+    has fallen, so that the accuracy under each attack by itself can be read off.
+    """
+
+    name: str
+    version: PositiveInt
+    description: str
+    norm: Norm
+    n: PositiveInt = 1000
+    radii: Literal["grid", "headlines"] = "grid"
+    exhaustive: bool = False
+    eot: PositiveInt = 8
+    judge_draws: PositiveInt = 32
+    attacks: list[AttackSpec] = Field(min_length=1)
+    analysis: Analysis = Analysis()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything in the suite."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
