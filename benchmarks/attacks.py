@@ -1,71 +1,108 @@
-"""PGD's overhead over its floor: counted passes x the bare pass, in one process, medians over repeats."""
+"""PGD-20 against torchattacks, foolbox and ART: CPU time, passes and robust accuracy, on the same images.
 
-from statistics import median
-from time import process_time
+One thread, medians over repeats, every attack after the other in each repeat.
+"""
+
+import warnings
 
 import torch
+from _common import EPS, MODELS, bare, floor, seconds, unseen
 
 import robustgeom as rg
 from robustgeom.attacks.pgd import pgd
-from robustgeom.harness.target import Target
+from robustgeom.harness.engine import engine
+from robustgeom.harness.target import Target, row_generators
 
-REPEATS, SAMPLES, BATCH = 5, 512, 128
-
-
-def bare_pass(model, x):
-    leaf = x.clone().requires_grad_(True)
-    torch.autograd.grad(model(leaf).sum(), leaf)
+REPEATS, SAMPLES, STEPS, BATCH = 5, 512, 20, 128
+SIZE = EPS / 8
 
 
-def hand_loop(model, x, y, eps, steps):
-    """PGD as anyone would write it: no early exit, parameters frozen."""
-    adversarial = (x + (2 * torch.rand_like(x) - 1) * eps).clamp(0, 1)
-    for _ in range(steps):
-        leaf = adversarial.clone().requires_grad_(True)
-        loss = torch.nn.functional.cross_entropy(model(leaf), y, reduction="sum")
-        step = torch.autograd.grad(loss, leaf)[0].sign() * 2.5 * eps / steps
-        adversarial = torch.minimum(torch.maximum(adversarial + step, x - eps), x + eps).clamp(0, 1)
-    return adversarial
+def ours(model, data, spent):
+    frozen, _ = engine(model, data.inputs[:1])
+    target = Target(frozen, data.ids, "none", 0, 10, BATCH)
+    found = pgd(
+        target,
+        data.inputs,
+        data.labels,
+        threat=rg.ThreatModel("linf", EPS),
+        steps=STEPS,
+        step_size=SIZE,
+        generator=row_generators(data.ids, 0),
+    )
+    spent[:] = [float(target.forward_calls.sum()), float(target.backward_calls.sum())]
+    return found
 
 
-def cpu_seconds(work):
-    times = []
-    for _ in range(REPEATS):
-        began = process_time()
-        work()
-        times.append(process_time() - began)
-    return median(times)
+def batches(data):
+    return zip(data.inputs.split(BATCH), data.labels.split(BATCH), strict=True)
+
+
+def torchattacks_pgd(model, data):
+    import torchattacks
+
+    attack = torchattacks.PGD(model, eps=EPS, alpha=SIZE, steps=STEPS, random_start=True)
+    return torch.cat([attack(x, y) for x, y in batches(data)])
+
+
+def foolbox_pgd(model, data):
+    import foolbox
+
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(steps=STEPS, abs_stepsize=SIZE)
+    return torch.cat([attack(wrapped, x, y, epsilons=EPS)[1] for x, y in batches(data)])
+
+
+def art_pgd(model, data):
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    wrapped = PyTorchClassifier(
+        model, torch.nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    attack = ProjectedGradientDescentPyTorch(
+        wrapped,
+        eps=EPS,
+        eps_step=SIZE,
+        max_iter=STEPS,
+        num_random_init=1,
+        batch_size=BATCH,
+        verbose=False,
+    )
+    return torch.from_numpy(attack.generate(data.inputs.numpy(), data.labels.numpy()))
+
+
+def robust(model, data, found):
+    with torch.no_grad():
+        right = model(data.inputs).argmax(1) == data.labels
+        return 100 * float((right & (model(found).argmax(1) == data.labels)).float().mean())
 
 
 def main():
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    data = rg.load_dataset("fashion-mnist", split="eval", limit=SAMPLES)
-    batches = [torch.arange(i, i + BATCH) for i in range(0, SAMPLES, BATCH)]
-    x0 = data.inputs[:BATCH]
-    print(f"PGD-20, linf 0.1, {SAMPLES} images, batch {BATCH}, one thread, CPU seconds, median of {REPEATS}")
-    for name in ("fmnist-cnn-standard", "fmnist-cnn-pgd-at"):
-        model = rg.load_model(name)
-        one = cpu_seconds(lambda model=model: bare_pass(model, x0)) / BATCH
-        threat, calls = rg.ThreatModel("linf", 0.1), []
-
-        def ours(model=model, threat=threat, calls=calls):
-            calls.clear()
-            for rows in batches:
-                part = data.take(rows)
-                target = Target(model, part.ids, "none", 0)
-                pgd(target, part.inputs, part.labels, threat=threat, steps=20)
-                calls.append(int(target.backward_calls.sum()))
-
-        def hand(model=model):
-            for rows in batches:
-                hand_loop(model, data.inputs[rows], data.labels[rows], 0.1, 20)
-
-        mine, theirs = cpu_seconds(ours), cpu_seconds(hand)
-        floor = sum(calls) * one
-        print(
-            f"{name}: {mine:.2f} s, {mine / floor:.2f} x its floor of {sum(calls) / SAMPLES:.1f} passes an image; "
-            f"plain loop {theirs:.2f} s ({theirs / mine:.2f} x ours)"
-        )
+    data = unseen(SAMPLES)
+    peers = {"torchattacks": torchattacks_pgd, "foolbox": foolbox_pgd, "ART": art_pgd}
+    print(f"PGD-{STEPS}, linf {EPS}, {SAMPLES} images, batch {BATCH}, one thread, median of {REPEATS}")
+    for name in MODELS:
+        model, spent = rg.load_model(name), []
+        runs = {"robustgeom": lambda model=model, spent=spent: ours(model, data, spent)} | {
+            peer: lambda model=model, attack=attack: attack(model, data) for peer, attack in peers.items()
+        }
+        times, found = {peer: [] for peer in runs}, {}
+        for _ in range(REPEATS):
+            for peer, run in runs.items():
+                times[peer].append(seconds(lambda peer=peer, run=run: found.update({peer: run()})))
+        mine = sorted(times["robustgeom"])[REPEATS // 2]
+        ratio = mine / floor(spent, bare(model, data.inputs[:BATCH]))
+        print(f"{name}: {spent[0] / SAMPLES:.1f} forward, {spent[1] / SAMPLES:.1f} backward passes an image")
+        for peer in runs:
+            middle = sorted(times[peer])[REPEATS // 2]
+            note = (
+                f"{ratio:.2f} x its passes at bare speed"
+                if peer == "robustgeom"
+                else f"ours is {mine / middle:.2f} of it"
+            )
+            print(f"  {peer:<13} {middle:6.2f} s  robust {robust(model, data, found[peer]):5.2f} %  {note}")
 
 
 if __name__ == "__main__":

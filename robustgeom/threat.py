@@ -12,7 +12,7 @@ from torch import Tensor
 from robustgeom.errors import InputError, unknown
 from robustgeom.words import parse_radius
 
-__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "per_row", "project", "steepest"]
+__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "free", "per_row", "project", "steepest"]
 
 Norm = Literal["linf", "l2", "l1", "l0", "spatial", "corruption"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -182,6 +182,16 @@ def _onto_l0(size: Tensor, room: Tensor, eps: Tensor) -> Tensor:
     full = torch.minimum(size, room)
     rank = full.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return full * (rank < eps.floor())
+
+
+def free(gradient: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """Return which components of points x (n, ...) the domain lets move along `gradient`, a mask of that shape.
+
+    >>> free(torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, 1.0]]), ThreatModel("l1", 1))
+    tensor([[False,  True]])
+    """
+    low, high = threat.domain
+    return torch.where(gradient > 0, x < high, x > low)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robustgeom.attacks._farthest import farthest
 from robustgeom.attacks._loop import Phase, Walk
 from robustgeom.errors import unknown
-from robustgeom.threat import Norm, ThreatModel, distance, per_row, project, steepest
+from robustgeom.threat import Norm, ThreatModel, distance, free, per_row, project, steepest
 
 __all__ = ["Box", "phases"]
 
@@ -40,7 +41,7 @@ def phases(norm: Norm, steps: int, box: Box) -> list[Phase]:
     first = [math.ceil(share * steps) for _, share in _WIDER[:-1]]
     counts = [*first, steps - sum(first)]
     return [
-        Phase(count, lambda count=count: _Sparse(count), scale)  # type: ignore[misc]
+        Phase(count, lambda count=count, scale=scale: _Sparse(count, box, scale == 1), scale)  # type: ignore[misc]
         for (scale, _), count in zip(_WIDER, counts, strict=True)
         if count > 0 or scale == 1
     ]
@@ -102,9 +103,15 @@ class _Dense:
 
 @dataclass
 class _Sparse:
-    """l1: sign steps along the largest components only, fewer as the best point gets sparser."""
+    """l1: sign steps along the largest components only, fewer as the best point gets sparser.
+
+    The exact box leaves out components that the domain stops; AutoAttack lets them use up the step. In the ball
+    itself it also tries the best answer to the linearised model first, and goes on from there where that is better.
+    """
 
     steps: int
+    box: Box
+    final: bool
     since: int = field(init=False, default=0)
 
     def next(self, index: int, walk: Walk) -> Tensor:
@@ -113,6 +120,10 @@ class _Sparse:
             changed = distance(walk.x, walk.origins, "l0").to(walk.x.dtype)
             size = walk.threat.radii(walk.x).flatten().expand(len(walk.x))
             walk.state = {"changed": changed, "top": changed / _SHRINK, "size": size}
+        if self.final and self.box == "exact" and index == 0:
+            return farthest(walk.origins, walk.gradient, walk.threat)
+        if self.final and self.box == "exact" and index == 1:
+            _return(walk, walk.loss < walk.best_loss)
         self.since += index > 0
         if self.since == max(int(0.04 * self.steps), 1):
             self._checkpoint(walk)
@@ -129,11 +140,14 @@ class _Sparse:
         self.since = 0
 
     def _move(self, walk: Walk) -> Tensor:
-        size = walk.gradient.flatten(1).abs()
+        gradient = walk.gradient.flatten(1)
+        if self.box == "exact":
+            gradient = gradient * free(gradient, walk.x.flatten(1), walk.threat)
+        size = gradient.abs()
         d = size.shape[1]
         place = (d - walk.state["top"]).clamp(0, d - 1).long()
         least = size.sort(dim=1).values.gather(1, place[:, None])
-        step = walk.gradient.flatten(1).sign() * (size >= least)
+        step = gradient.sign() * (size >= least)
         step = step / step.abs().sum(1, keepdim=True).clamp_min(1)
         ahead = walk.x + per_row(walk.state["size"], walk.x) * step.view_as(walk.x)
         return project(ahead, walk.origins, walk.threat)

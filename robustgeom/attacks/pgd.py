@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from robustgeom.attacks._farthest import farthest
 from robustgeom.attacks._loop import Phase, Walk, Watch, search
 from robustgeom.attacks._losses import find_loss
 from robustgeom.attacks._oracle import Average, Model, Oracle
@@ -19,7 +19,6 @@ from robustgeom.threat import Norm, ThreatModel, project, steepest
 __all__ = ["PGD_NORMS", "pgd"]
 
 PGD_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
-_SPARSITY = 0.05  # l1: the share of components that one step moves (Tramer & Boneh 2019, arXiv:1904.13000)
 
 
 @dataclass(frozen=True)
@@ -32,22 +31,12 @@ class _FixedStep:
     def next(self, index: int, walk: Walk) -> Tensor:
         del index
         threat, x = walk.threat, walk.x
-        size = 2.5 * threat.radii(x) / self.steps if self.size is None else self.size
-        direction = (
-            _sparse(walk.gradient, x, threat) if threat.norm == "l1" else steepest(walk.gradient, threat.norm)
-        )
-        return project(x + size * direction, walk.origins, threat)
-
-
-def _sparse(gradient: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
-    """Return a step (n, ...) of l1 norm 1 along the largest components that the domain leaves free."""
-    low, high = threat.domain
-    free = torch.where(gradient > 0, x < high, x > low)
-    flat = (gradient * free).flatten(1)
-    count = max(math.ceil(_SPARSITY * flat.shape[1]), 1)
-    top = flat.abs().topk(count, dim=1).indices
-    signs = torch.zeros_like(flat).scatter(1, top, flat.gather(1, top).sign())
-    return (signs / count).view_as(x)
+        size = 2.5 * threat.radii(x) / self.steps if self.size is None else x.new_full((1,), self.size)
+        if threat.norm == "l1":
+            # A step along the largest component would end at its bound: the best step inside the domain goes on.
+            ball = ThreatModel("l1", size.flatten().expand(len(x)), threat.domain)
+            return project(farthest(x, walk.gradient, ball), walk.origins, threat)
+        return project(x + size * steepest(walk.gradient, threat.norm), walk.origins, threat)
 
 
 def pgd(
@@ -71,7 +60,7 @@ def pgd(
     """Return the worst inputs that projected gradient descent finds (Madry et al. 2018, arXiv:1706.06083).
 
     inputs: (n, ...) in the threat's domain; labels: (n,) classes; the result has the inputs' shape and stays
-    in the threat: linf, l2, or l1 with sparse steps. `step_size` is in the input's units, 2.5 eps / steps by
+    in the threat: linf, l2 or l1. `step_size` is in the input's units, 2.5 eps / steps by
     default. `loss` is ce, dlr, margin, scaled-ce or probability-margin. `eot` draws are averaged at each step for a
     stochastic model, more where the direction has not settled, up to `eot_max`; `average` says whether gradients
     or logits are. `source` gives the gradients in the model's place. `generator` is one torch.Generator, or one per

@@ -54,8 +54,9 @@ def square(
     first patch; it halves nine times on a schedule for 10,000 queries, which `rescale` stretches over `queries`. In
     inputs without height and width patches are stretches of the last axis. Where patches go is the same for all
     rows of a call, so with one generator a row the result of a row does not depend on the others. Costs at most
-    queries + 1 forward passes a row and draw; under 32 rows some more, as moves are tried ahead to fill the batch. Raises `InputError` on inputs outside the domain, NaN, labels that do
-    not fit, counts below 1, and a share outside (0, 1].
+    queries + 1 forward passes a row and draw; under 32 rows some more, as moves are tried ahead to fill the batch.
+    Raises `InputError` on inputs outside the domain, NaN, labels that do not fit, counts below 1, and a share
+    outside (0, 1].
 
     >>> model = torch.nn.Linear(4, 2)
     >>> x, y = torch.rand(8, 4), torch.zeros(8, dtype=torch.long)

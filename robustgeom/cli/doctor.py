@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from robustgeom.cli.peers import PEERS
 from robustgeom.errors import UserError
 
 __all__ = ["doctor"]
@@ -22,6 +23,7 @@ def doctor() -> None:
         ("content", _content, True),
         ("evaluation images", _shipped, True),
         ("Fashion-MNIST, all images", _original, False),
+        *((name, probe, False) for name, probe in PEERS),
     ):
         good, text = _ask(probe)
         broken += needed and not good

@@ -64,16 +64,16 @@ def evaluate(models: tuple[str, ...], suite: str, data: str, out: Path | None, *
 
 def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) -> None:
     """Find mistakes in any model's reference before an hour goes into the first."""
+    from robustgeom.harness.find import look_up
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.load import load_model
-    from robustgeom.refs import resolve
     from robustgeom.words import parse_radius
 
     load_suite(suite)
     if options["eps"] is not None:
         parse_radius(options["eps"])
     for reference in options["attacks"]:
-        resolve(reference)
+        look_up(reference)
     for model in models:
         load_model(model)
 

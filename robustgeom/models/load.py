@@ -1,4 +1,4 @@
-"""Models by reference: a zoo name, "file.py:attr" or "pkg.mod:attr"."""
+"""Models by reference: a zoo name, "file.py:attr", "pkg.mod:attr" or "robustbench:NAME@DATASET/THREAT"."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from robustgeom import content
 from robustgeom.errors import ContentError, InputError
 from robustgeom.models.build import build
 from robustgeom.models.card import ModelCard, read_card
+from robustgeom.models.robustbench import PREFIX, load_robustbench
 from robustgeom.refs import called, is_reference, resolve
 
 __all__ = ["load_model"]
@@ -22,13 +23,16 @@ __all__ = ["load_model"]
 def load_model(reference: str) -> nn.Module:
     """Return the network that `reference` names: a zoo name, "file.py:attr" or "pkg.mod:attr".
 
-    A function or class is called without arguments. A zoo model comes in eval mode; a model of your own comes
-    as your code made it. Weights are read as safetensors, checked against the card's sha256. Raises
-    `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` on damaged weights, `InputError` on no model.
+    "robustbench:NAME@DATASET/THREAT" is a model of that zoo; see `load_robustbench`. A function or class is called
+    without arguments. A zoo model comes in eval mode; a model of your own comes as your code made it. Weights are
+    read as safetensors, checked against the card's sha256. Raises `UnknownNameError`, `ReferenceNotFoundError`,
+    `ContentError` on damaged weights, `InputError` on no model.
 
     >>> load_model("fmnist-cnn-standard")(torch.zeros(1, 1, 28, 28)).shape
     torch.Size([1, 10])
     """
+    if reference.startswith(PREFIX):
+        return load_robustbench(reference)
     if is_reference(reference):
         return _load_own(reference)
     card = read_card(reference)

@@ -1,0 +1,70 @@
+"""What the benchmarks share: the samples, CPU time, and a model that counts its passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import process_time
+
+import torch
+from torch import Tensor, nn
+
+import robustgeom as rg
+from robustgeom.harness.engine import engine
+
+MODELS = ("fmnist-cnn-standard", "fmnist-cnn-pgd-at")
+EPS = 0.1
+
+
+class Counted(nn.Module):
+    """A network that counts the rows it serves: forward, and forward with a gradient asked for."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.forward_rows, self.backward_rows, self.calls = inner, 0, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.forward_rows += len(x)
+        self.backward_rows += len(x) * (x.requires_grad and torch.is_grad_enabled())
+        return self.inner(x)
+
+
+def unseen(count: int) -> rg.Dataset:
+    """Return the first test images that are not in the shipped subset."""
+    shipped = set(rg.load_dataset("fashion-mnist", split="eval").ids)
+    test = rg.load_dataset("fashion-mnist", split="test")
+    rows = [i for i, sample in enumerate(test.ids) if sample not in shipped][:count]
+    return test.take(torch.tensor(rows))
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """Return CPU seconds, the median over repeats."""
+    times = []
+    for _ in range(repeats):
+        began = process_time()
+        work()
+        times.append(process_time() - began)
+    return median(times)
+
+
+def bare(model: nn.Module, x: Tensor, repeats: int = 15) -> tuple[float, float]:
+    """Return CPU seconds a row of a forward pass, and of a forward and backward pass to the input, no more."""
+    frozen, _ = engine(model, x)
+
+    def forward() -> None:
+        with torch.no_grad():
+            frozen(x)
+
+    def both() -> None:
+        leaf = x.clone().requires_grad_(True)
+        torch.autograd.grad(frozen(leaf).sum(), leaf)
+
+    forward(), both()
+    return seconds(forward, repeats) / len(x), seconds(both, repeats) / len(x)
+
+
+def floor(passes: tuple[float, float], cost: tuple[float, float]) -> float:
+    """Return the bare CPU seconds of counted (forward, backward) rows; a backward pass brings its own forward."""
+    forward, backward = passes
+    return (forward - backward) * cost[0] + backward * cost[1]
