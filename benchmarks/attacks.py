@@ -93,7 +93,7 @@ def main():
             for peer, run in runs.items():
                 times[peer].append(seconds(lambda peer=peer, run=run: found.update({peer: run()})))
         mine = sorted(times["robustgeom"])[REPEATS // 2]
-        ratio = mine / floor(spent, bare(model, data.inputs[:BATCH]))
+        ratio = mine / floor(spent, bare(model, data.inputs))
         print(f"{name}: {spent[0] / SAMPLES:.1f} forward, {spent[1] / SAMPLES:.1f} backward passes an image")
         for peer in runs:
             middle = sorted(times[peer])[REPEATS // 2]

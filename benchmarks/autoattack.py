@@ -98,7 +98,7 @@ def main():
         model = rg.load_model(name)
         theirs, their_lines = reference(model, data)
         mine, lines, margins = ours(model, data)
-        cost = bare(model, data.inputs[:BATCH])
+        cost = bare(model, data.inputs)
         print(f"{name}, linf {EPS}, {len(data)} test images beyond the shipped subset")
         print(
             "  attack    stand: theirs ours   passes an image (forward/backward)   CPU s: theirs  ours  ratio  x floor"

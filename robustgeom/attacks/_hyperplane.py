@@ -23,27 +23,29 @@ def nearest_on(points: Tensor, slope: Tensor, gap: Tensor, threat: ThreatModel) 
     room = torch.where(direction > 0, high - points, points - low).clamp_min_(0)
     if threat.norm == "l1":
         return direction * _greedy(size, room, gap.abs())
-    rate = torch.ones_like(size) if threat.norm == "linf" else size
-    return direction * torch.minimum(_level(size, rate, room, gap.abs()) * rate, room)
+    if threat.norm == "linf":
+        return direction * torch.minimum(_level(size, None, room, gap.abs()), room)
+    return direction * torch.minimum(_level(size, size, room, gap.abs()) * size, room)
 
 
-def _level(size: Tensor, rate: Tensor, room: Tensor, gap: Tensor) -> Tensor:
+def _level(size: Tensor, rate: Tensor | None, room: Tensor, gap: Tensor) -> Tensor:
     """Return the level (n, 1) at which sum(size * min(level * rate, room)) is `gap`, by Newton's method.
 
-    The sum is concave and piecewise linear in the level, so each round comes closer from below.
+    Without a rate it is 1. The sum is concave and piecewise linear in the level, so each round comes closer from
+    below.
     """
     tiny = torch.finfo(size.dtype).tiny
-    weight = size * rate
+    weight = size if rate is None else size * rate
     level = gap / weight.sum(1, keepdim=True).clamp_min(tiny)
     for _ in range(_ROUNDS):
-        move = level * rate
-        reached = (size * torch.minimum(move, room)).sum(1, keepdim=True)
-        left = (weight * (move < room)).sum(1, keepdim=True)
-        # Nothing left to move: out of reach, so every coordinate goes to its bound.
-        step = torch.where(left > 0, (gap - reached) / left.clamp_min(tiny), torch.inf)
+        move = level if rate is None else level * rate
+        reached = torch.linalg.vecdot(size, torch.minimum(move, room))[:, None]
         short = gap - reached > 1e-6 * gap
         if not bool(short.any()):
             break
+        left = torch.linalg.vecdot(weight, (move < room).to(weight))[:, None]
+        # Nothing left to move: out of reach, so every coordinate goes to its bound.
+        step = torch.where(left > 0, (gap - reached) / left.clamp_min(tiny), torch.inf)
         level = torch.where(short, level + step, level)
     return level.nan_to_num(nan=0.0, posinf=torch.finfo(size.dtype).max ** 0.5)
 

@@ -58,7 +58,7 @@ class Near:
 
     @property
     def found(self) -> Tensor:
-        """Which rows (n,) have a point that fools."""
+        """Say which rows (n,) have a point that fools."""
         return self.reach.isfinite()
 
 
@@ -182,13 +182,12 @@ def _drop(oracle: Oracle, near: Near, *, every: bool) -> None:
 def _settle(oracle: Oracle, near: Near) -> None:
     """Replace points by the nearest on their line that surely fool: the luckiest of many draws is too near."""
     move, best = near.best - near.origins, near.origins
-    left = torch.ones_like(near.wrong)
+    left, votes = torch.ones_like(near.wrong), 2 * _VOTES
     for index, rung in enumerate(_RUNGS):
         x = moved(near, rung * move)
         rows = left.nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        votes = 2 * _VOTES
         done = rows[_fools(oracle, x[rows], near.rows[rows], near.labels[rows], votes * index, votes)]
         best = best.index_copy(0, done, x[done])
         left = left.index_fill(0, done, 0)

@@ -54,7 +54,8 @@ def square(
     first patch; it halves nine times on a schedule for 10,000 queries, which `rescale` stretches over `queries`. In
     inputs without height and width patches are stretches of the last axis. Where patches go is the same for all
     rows of a call, so with one generator a row the result of a row does not depend on the others. Costs at most
-    queries + 1 forward passes a row and draw; under 32 rows some more, as moves are tried ahead to fill the batch.
+    queries + 1 forward passes a row and draw; fewer where a patch changes
+    nothing, some more under 32 rows, as moves are tried ahead to fill the batch.
     Raises `InputError` on inputs outside the domain, NaN, labels that do not fit, counts below 1, and a share
     outside (0, 1].
 
@@ -115,11 +116,15 @@ def _try(oracle: Oracle, best: _Best, moves: list[Move], step: int) -> None:
     turn = torch.zeros_like(rows)
     while len(rows):
         waiting = [rows[turn[rows] <= j] for j in range(len(moves))]
-        x = torch.cat([move(best.x[r], r) for move, r in zip(moves, waiting, strict=True) if len(r)])
-        who = torch.cat(waiting)
-        which = torch.arange(len(moves), device=x.device).repeat_interleave(
-            torch.tensor([len(r) for r in waiting])
-        )
+        whole = len(rows) == len(best.rows)  # the first time round, and mostly the last: spare a copy
+        tried = [m(best.x if whole else best.x[r], r) for m, r in zip(moves, waiting, strict=True) if len(r)]
+        x, who = tried[0] if len(tried) == 1 else torch.cat(tried), torch.cat(waiting)
+        which = torch.arange(len(moves)).repeat_interleave(torch.tensor([len(r) for r in waiting]))
+        # A patch on pixels that are there already is no new point, and needs no answer.
+        new = (x != (best.x if whole and len(moves) == 1 else best.x[who])).flatten(1).any(1)
+        x, who, which = x[new], who[new], which.to(x.device)[new]
+        if len(x) == 0:
+            return
         value = _margin(oracle, x, best.rows[who], best.labels[who], step)
         better = ((value > best.margin[who]) | (value >= 0)).nonzero().squeeze(1)
         if len(better) == 0:

@@ -198,7 +198,7 @@ class _Run:
             plan={
                 "batch_size": self._chunk(),
                 "pad": PAD,
-                "memory_format": self.subject.memory_format,
+                "engine": self.subject.form,
                 "jobs": battle.jobs,
             },
             arguments=arguments,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
-from robustgeom.harness.engine import MemoryFormat, engine
+from robustgeom.harness.engine import AS_GIVEN, engine
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
@@ -33,7 +33,7 @@ class Subject:
     info: ModelInfo
     device: torch.device
     engine: nn.Module
-    memory_format: MemoryFormat = "as given"
+    form: str = AS_GIVEN
 
     @property
     def noise(self) -> Noise:

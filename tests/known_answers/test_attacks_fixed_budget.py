@@ -154,7 +154,7 @@ def test_every_row_keeps_its_own_radius():
     for name, settings in SETTINGS.items():
         found = ATTACKS[name](linear(weight, bias), x, y, threat=ThreatModel("linf", radii), **settings)
         got = reached(weight, bias, found, y)
-        clear = exact.abs() > (0.01 if name == "fab_t" else 1e-9)  # FAB asks behind the boundary, not on it
+        clear = exact.abs() > (0.05 if name == "fab_t" else 1e-9)  # FAB steps behind the boundary
         assert torch.equal((got <= 0)[clear], (exact <= 0)[clear]), name
 
 
