@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from statistics import median
 from time import process_time
 
@@ -17,16 +18,18 @@ EPS = 0.1
 
 
 class Counted(nn.Module):
-    """A network that counts the rows it serves: forward, and forward with a gradient asked for."""
+    """A network that counts the rows it serves: forward, and forward with a gradient asked for; and its batches."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner, self.forward_rows, self.backward_rows, self.calls = inner, 0, 0, 0
+        self.inner, self.forward_rows, self.backward_rows = inner, 0, 0
+        self.batches: Counter[tuple[int, bool]] = Counter()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        slope = x.requires_grad and torch.is_grad_enabled()
         self.forward_rows += len(x)
-        self.backward_rows += len(x) * (x.requires_grad and torch.is_grad_enabled())
+        self.backward_rows += len(x) * slope
+        self.batches[len(x), slope] += 1
         return self.inner(x)
 
 
@@ -74,3 +77,9 @@ def floor(passes: tuple[float, float], cost: tuple[float, float]) -> float:
     """Return the bare CPU seconds of counted (forward, backward) rows; a backward pass brings its own forward."""
     forward, backward = passes
     return (forward - backward) * cost[0] + backward * cost[1]
+
+
+def floor_in_batches(model: nn.Module, x: Tensor, batches: Mapping[tuple[int, bool], int]) -> float:
+    """Return the bare CPU seconds of the very batches that were asked for, small ones at small batches' speed."""
+    cost = {size: bare(model, x[: 4 * size], repeats=5, batch=size) for size in {n for n, _ in batches}}
+    return sum(count * n * cost[n][slope] for (n, slope), count in batches.items())

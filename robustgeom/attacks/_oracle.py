@@ -62,16 +62,22 @@ class Oracle:
         said: bool = getattr(self.model, "deterministic", self.eot == 1)
         return said
 
+    @property
+    def exact(self) -> Model | None:
+        """The model in full precision, where the one that is searched is not: it confirms every success."""
+        found: Model | None = getattr(self.model, "exact", None)
+        return found
+
     def later(self, draws: int) -> Oracle:
         """Return the oracle whose noise starts `draws` draws later."""
         return replace(self, first_draw=self.first_draw + draws)
 
     def logits(self, x: Tensor, rows: Tensor, step: int = 0) -> Tensor:
         """Return the logits (n, classes) of points (n, ...): log mean probabilities where there are many draws."""
+        model = self.exact or self.model
         with torch.no_grad():
             parts = [
-                self._decision(*self._ask(self.model, x[p], rows[p], step), len(rows[p]))
-                for p in self._pieces(x)
+                self._decision(*self._ask(model, x[p], rows[p], step), len(rows[p])) for p in self._pieces(x)
             ]
         return torch.cat(parts)
 
@@ -90,7 +96,13 @@ class Oracle:
             self._look(loss, tuple(t[p] for t in aim), x[p].detach(), rows[p], step, gradient)
             for p in self._pieces(x)
         ]
-        return Seen(*(torch.cat([getattr(s, name) for s in seen]) for name in ("logits", "loss", "gradient")))
+        found = Seen(
+            *(torch.cat([getattr(s, name) for s in seen]) for name in ("logits", "loss", "gradient"))
+        )
+        if self.exact is not None:
+            wrong = (found.logits.argmax(1) != aim[0]).nonzero().squeeze(1)
+            found.logits[wrong] = self.logits(x[wrong], rows[wrong], step).to(found.logits)
+        return found
 
     def _look(
         self, loss: Loss, aim: tuple[Tensor, ...], x: Tensor, rows: Tensor, step: int, gradient: bool

@@ -23,14 +23,27 @@ __all__ = ["evaluate"]
 @click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
 @click.option("--data-dir", help="Folder that holds the data set's original files.")
 @click.option("--n", type=click.IntRange(min=1), help="Samples, classes balanced [default: the suite's].")
-@click.option("--norm", help="Norm in place of the suite's: linf or l2.")
+@click.option("--norm", help="Norm in place of the suite's: linf, l2 or l1.")
 @click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255.")
 @click.option(
-    "--attack", "attacks", multiple=True, metavar="FILE:ATTR", help="An attack of your own; repeatable."
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="FILE:ATTR",
+    help="An attack of your own, or torchattacks:NAME; repeatable.",
 )
+@click.option("--surrogate", metavar="REF", help="Model to transfer from, in place of the suite's.")
 @click.option("--seed", default=0, show_default=True, help="Seed of attacks and noise.")
 @click.option("--batch-size", default=128, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of the search; success is confirmed in float32.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Search through torch.compile.")
 @click.option("--analyze/--no-analyze", default=True, show_default=True, help="Geometry and logit analyzers.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for records and page [default: runs/SUITE]."
@@ -74,7 +87,7 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
         parse_radius(options["eps"])
     for reference in options["attacks"]:
         look_up(reference)
-    for model in models:
+    for model in (*models, *filter(None, [options["surrogate"]])):
         load_model(model)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +16,7 @@ from robustgeom.attacks._start import RowGenerators
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
 from robustgeom.errors import InputError, UserError, unknown
-from robustgeom.harness.find import accepted, find_attack, is_own
+from robustgeom.harness.find import TORCHATTACKS, accepted, find_attack, is_own
 from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.spec import AttackSpec, Suite
@@ -56,6 +56,10 @@ def applicable(
     for spec in left_out(suite, left):
         if difflib.get_close_matches(str(spec.source), own, cutoff=0.6):
             raise unknown("variant of this model", str(spec.source), own)
+    others = [s.attack for s in left if s.attack.startswith(TORCHATTACKS)]
+    if others and subject.noise != "none":
+        fix = "attacks of robustgeom's own, which average over noise"
+        raise InputError(f"a network without noise for {others[0]}", got=f"{subject.noise} noise", fix=fix)
     if not left:
         raise InputError("an attack that fits this model", got="none in the suite", fix="another suite")
     return left, usable
@@ -128,6 +132,11 @@ class Battle:
         size = -(-self.batch_size // PAD) * PAD
         return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), size)
 
+    def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
+        """Return what an attack gets: the network, or its quicker form with the network behind it."""
+        exact, quick = self._target(ids, seed), self.subject.quick
+        return exact if quick is None else replace(exact, forward=quick, exact=exact)
+
     def look(self) -> None:
         """Judge the clean samples."""
         began = perf_counter()
@@ -193,7 +202,7 @@ class Battle:
     ) -> tuple[object, tuple[Tensor, Tensor]]:
         x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
         key = (self.seed, spec.name, f"{threat.eps:.9g}")
-        target = self._target(part.ids, seed_of(*key))
+        target = self._searched(part.ids, seed_of(*key))
         source = self._source(spec, part.ids, seed_of(*key, "source"))
         common = Generator().manual_seed(seed_of(*key, part.ids[0] if is_own(spec) else "shared"))
         generator = common if is_own(spec) else RowGenerators(row_generators(part.ids, *key), common)
@@ -206,7 +215,7 @@ class Battle:
         except (Exception, SystemExit) as error:
             got = f"{type(error).__name__}: {error}"
             raise InputError(f"attack {spec.name} to run", got=got, fix="mending it") from error
-        for other in (source,) if source is not None else ():
+        for other in filter(None, (source, target.exact)):
             target.forward_calls += other.forward_calls
             target.backward_calls += other.backward_calls
         return found, (target.forward_calls, target.backward_calls)

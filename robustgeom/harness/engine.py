@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from time import process_time
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from robustgeom.errors import unknown
 from robustgeom.harness.thin_conv import thinned
 from robustgeom.models.load import model_digest
 
-__all__ = ["AS_GIVEN", "engine"]
+__all__ = ["AS_GIVEN", "Precision", "engine", "quicker"]
 
+Precision = Literal["float32", "bf16"]
 AS_GIVEN = "as given"
 _REPEATS, _GAIN, _ROWS = 5, 1.08, 64
 _chosen: dict[tuple[str, torch.Size, str], list[str]] = {}
@@ -41,6 +44,29 @@ def engine(module: nn.Module, sample: Tensor) -> tuple[nn.Module, str]:
     for name in _chosen[key]:
         _FORMS[name](plain)
     return plain, ", ".join(_chosen[key]) or AS_GIVEN
+
+
+def quicker(
+    module: nn.Module, device: torch.device, *, precision: Precision, compiled: bool
+) -> Callable[[Tensor], Tensor] | None:
+    """Return the form of an engine that attacks search with, None where it is the engine itself.
+
+    In bf16 the passes run under autocast and answer in float32; compiled, through torch.compile. Success is then
+    confirmed on the engine. Raises `UnknownNameError` on another precision.
+    """
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    if precision == "float32" and not compiled:
+        return None
+    inner = torch.compile(module) if compiled else module
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits: Tensor = inner(x.to(dtype))
+        return logits.float()
+
+    return forward
 
 
 def _channels_last(module: nn.Module) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bound
 from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.suite import AttackSpec, Suite, load_suite
+from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
     CLEAN,
@@ -281,7 +282,9 @@ def _prepare(
     table = threat_table(samples.name, chosen.norm, eps=options.eps)
     table = table.at_headlines() if chosen.radii == "headlines" else table
     _refuse_beyond(table, samples)
-    under_test, samples = subject(model, samples, device=options.device)
+    under_test, samples = subject(
+        model, samples, device=options.device, precision=options.precision, compiled=options.compiled
+    )
     door = at_the_door(under_test, samples)
     attacks, others = applicable(chosen, under_test, samples, options.surrogate)
     battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size, surrogates=others)
@@ -310,6 +313,11 @@ def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     norm = options.norm or chosen.norm
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
+    if own and norm in ("spatial", "corruption"):
+        wanted = f"the suite's own attacks under {norm} changes, as no distance tells what is one"
+        raise InputError(wanted, got=options.attacks[0], fix="a suite of a norm, such as quick-linf")
+    for spec in chosen.attacks if norm != chosen.norm else ():
+        check_settings(spec, norm, Path(f"the suite {chosen.name}"))
     return chosen.model_copy(update={"attacks": [*chosen.attacks, *own], "norm": norm})
 
 

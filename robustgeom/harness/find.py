@@ -17,15 +17,15 @@ from robustgeom.harness.spec import AttackSpec
 from robustgeom.refs import is_reference, resolve
 from robustgeom.threat import ThreatModel
 
-__all__ = ["accepted", "find_attack", "is_own", "look_up"]
+__all__ = ["TORCHATTACKS", "accepted", "find_attack", "is_own", "look_up"]
 
 _OFFERED = {"generator": ..., "eot": ..., "source": ...}
-_CORRUPTION, _TORCHATTACKS = "corruption:", "torchattacks:"
+CORRUPTION, TORCHATTACKS = "corruption:", "torchattacks:"
 
 
 def is_own(spec: AttackSpec) -> bool:
     """Return whether the attack is a function of the user's, which gets one generator and plain batches."""
-    return is_reference(spec.attack) and not spec.attack.startswith(_CORRUPTION)
+    return is_reference(spec.attack) and not spec.attack.startswith(CORRUPTION)
 
 
 def find_attack(spec: AttackSpec) -> Callable[..., Any]:
@@ -53,10 +53,10 @@ def look_up(reference: str) -> Callable[..., Any]:
 
 
 def _look_up(reference: str) -> object:
-    if reference.startswith(_CORRUPTION):
-        return _corruption(reference.removeprefix(_CORRUPTION))
-    if reference.startswith(_TORCHATTACKS):
-        return torchattack(reference.removeprefix(_TORCHATTACKS))
+    if reference.startswith(CORRUPTION):
+        return _corruption(reference.removeprefix(CORRUPTION))
+    if reference.startswith(TORCHATTACKS):
+        return torchattack(reference.removeprefix(TORCHATTACKS))
     return resolve(reference) if is_reference(reference) else ATTACKS[reference]
 
 

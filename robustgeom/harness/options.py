@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from robustgeom.errors import InputError, RobustGeomError, UserError
+from robustgeom.harness.engine import Precision
 from robustgeom.records import RunRecord
 
 __all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished", "described"]
@@ -18,7 +19,8 @@ class RunOptions:
 
     `eps` is in the input's units ("8/255" is accepted); `attacks` are references to attacks of your own, run
     after the suite's; `surrogate` is a model to transfer from in place of the suite's; `split` matters for data
-    sets by name.
+    sets by name. `precision` bf16 and `compiled` (torch.compile) speed up the search on a GPU; every success is
+    confirmed in float32 on the network itself.
     """
 
     n: int | None = None
@@ -31,6 +33,8 @@ class RunOptions:
     data_dir: str | None = None
     attacks: tuple[str, ...] = ()
     surrogate: str | None = None
+    precision: Precision = "float32"
+    compiled: bool = False
     analyze: bool = True
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
-from robustgeom.harness.engine import AS_GIVEN, engine
+from robustgeom.harness.engine import AS_GIVEN, Precision, engine, quicker
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
@@ -27,13 +27,17 @@ __all__ = ["Subject", "subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in eval mode on its device, and what the record says of it; `engine` is the copy that runs."""
+    """A network in eval mode on its device, and what the record says of it.
+
+    `engine` is the copy that runs; `quick`, if any, a less exact or compiled form of it that attacks search with.
+    """
 
     module: nn.Module
     info: ModelInfo
     device: torch.device
     engine: nn.Module
     form: str = AS_GIVEN
+    quick: Callable[[Tensor], Tensor] | None = None
 
     @property
     def noise(self) -> Noise:
@@ -51,7 +55,14 @@ class Subject:
         return lambda x: found(x.to(dtype))
 
 
-def subject(model: str | nn.Module, data: Dataset, *, device: str = "cpu") -> tuple[Subject, Dataset]:
+def subject(
+    model: str | nn.Module,
+    data: Dataset,
+    *,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+) -> tuple[Subject, Dataset]:
     """Return the model that `model` names or is, checked on samples of `data`, and the data as it sees them.
 
     Where the data's classes are only counted from its labels, the model may know of more. Raises `InputError` in
@@ -71,7 +82,8 @@ def subject(model: str | nn.Module, data: Dataset, *, device: str = "cpu") -> tu
     noise, found = _noise(runs, data.inputs[:2].to(place), None if data.counted else count)
     if found < count:
         raise InputError(f"{count} logits or more", got=str(found), fix="a model for this data set")
-    return Subject(module, _info(model, module, noise), place, runs, chosen), data.widened(found)
+    quick = quicker(runs, place, precision=precision, compiled=compiled)
+    return Subject(module, _info(model, module, noise), place, runs, chosen, quick), data.widened(found)
 
 
 def _place(device: str) -> torch.device:

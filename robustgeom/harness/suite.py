@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +18,7 @@ from robustgeom.harness.spec import Analysis, AttackSpec, Suite
 from robustgeom.records import CLEAN
 from robustgeom.threat import Norm, ThreatModel
 
-__all__ = ["Analysis", "AttackSpec", "Suite", "load_suite"]
+__all__ = ["Analysis", "AttackSpec", "Suite", "check_settings", "load_suite"]
 
 _HARNESS_SETS = {"return", "model", "inputs", "labels", "threat", "generator", "watch", "source", "eot"}
 
@@ -49,7 +50,10 @@ def check_settings(spec: AttackSpec, norm: Norm, path: Path) -> None:
         known = set(kinds) - _HARNESS_SETS
         for name, value in spec.settings.items():
             _check_setting(spec, name, value, kinds, known, path)
-    find_attack(spec)
+    taken = signature(find_attack(spec)).parameters
+    if spec.source is not None and "source" not in taken:
+        got = f"source = {spec.source!r} in {path}"
+        raise ContentError(f"no source for {spec.attack}, which takes none", got=got, fix="leaving it out")
     none = torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)
     if not is_own(spec):
         attack(_flat, *none, threat=ThreatModel(norm, 0), **spec.settings)

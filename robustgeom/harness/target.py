@@ -54,7 +54,8 @@ class Target:
     Every batch is a copy, as a forward pass may write into its input, and padded to a multiple of 32 rows,
     because the last bits of a row's logits depend on the batch's shape. Noise is keyed by (seed, sample id,
     draw) for our own noise layers, and by the batch for others.
-    `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw.
+    `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw. `exact` is the same in full
+    precision, where `forward` is not.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -63,6 +64,7 @@ class Target:
     seed: int
     classes: int | None = None
     rows_a_pass: int = PIECE
+    exact: Target | None = None
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
     _asked: int = field(init=False, default=0)

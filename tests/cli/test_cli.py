@@ -162,7 +162,7 @@ def test_bad_models_end_in_one_message_and_nothing_written(defense, reference, s
         (["--eps", "-1"], "expected a finite radius"),
         (["--eps", "0"], "expected eps > 0"),
         (["--eps", "8"], "try --eps 8/255"),
-        (["--norm", "l1"], "expected the name of a known norm"),
+        (["--norm", "l0"], "expected a threat in linf or l2 or l1, which this attack serves, got l0"),
         (["--device", "gpu"], "expected a device that this machine has"),
         (["--norm", "l7"], "expected the name of a known norm"),
         (["--split", "tset"], "expected split"),

@@ -305,10 +305,9 @@ def test_points_are_nearer_than_those_of_foolbox_at_the_same_steps(attack, norm,
     assert (mine[both] / other[both]).median() < 1
 
 
-def test_attacks_on_the_same_norm_agree(images):
-    median = {(a, p): zoo_distance(a, images, p, 30).median().item() for a, p in ATTACKS if p in ("l2", "l1")}
-    assert median[ddn, "l2"] == pytest.approx(median[fmn, "l2"], rel=0.04)
-    assert median[pdpgd, "l1"] == pytest.approx(median[fmn, "l1"], rel=0.15)
+def test_ddn_and_fmn_agree_in_l2(images):
+    one, other = (zoo_distance(a, images, "l2", 30).median().item() for a in (ddn, fmn))
+    assert one == pytest.approx(other, rel=0.04)
 
 
 def test_sigma_zero_changes_no_more_components_than_fmn(images):
@@ -322,7 +321,7 @@ def test_sigma_zero_changes_no_more_components_than_fmn(images):
 def test_the_curve_read_off_the_distances_is_no_higher_than_what_pgd_finds(images):
     x, y = images
     model = load_model("fmnist-cnn-pgd-at")
-    reach = found_distance(ddn, model, x, y, "l2")
+    reach = found_distance(ddn, model, x, y, "l2", steps=40)
     for radius in (0.6, 1.2, 1.8):
         found = pgd(model, x, y, threat=ThreatModel("l2", radius), loss="margin", steps=40, restarts=2)
         by_pgd = (model(found).argmax(1) == y).double().mean()
