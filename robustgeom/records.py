@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from robustgeom.errors import ContentError, InputError
+from robustgeom.errors import ContentError, InputError, unknown
 from robustgeom.files import new_folder
 from robustgeom.schema import (
     ANALYZER_COLUMNS,
@@ -117,6 +117,22 @@ class RunRecord:
         """Robust accuracy at `radius` (in the input's units; "8/255" is accepted), a share in [0, 1]."""
         robust = self.robust_mask(radius)
         return wilson(int(robust.sum()), len(robust))
+
+    def accuracy_under(self, attack: str, radius: float | str) -> Interval:
+        """Accuracy under one attack by itself at `radius` (for corruptions, the severity), a share in [0, 1].
+
+        Raises `UnknownNameError` on an attack that did not run, and `InputError` where it did not meet every sample,
+        as attacks of a suite that spares the fallen do not, and at a radius that was not evaluated.
+        """
+        radius, names = self._on_grid(parse_radius(radius)), np.asarray(self.samples["attack"])
+        if attack not in set(names):
+            raise unknown("attack of this record", attack, set(names) - {CLEAN})
+        met = self._rows((names == attack) & (np.abs(np.asarray(self.samples["radius"]) - radius) < 1e-12))
+        n = len(self.header.data.sample_ids)
+        if len(met["position"]) != n:
+            got = f"{attack} on {len(met['position'])} of {n}"
+            raise InputError("an attack that met every sample", got=got, fix="an exhaustive suite")
+        return wilson(int((met["prediction"] == met["label"]).sum()), n)
 
     def clean_mask(self) -> NDArray[np.bool_]:
         """Return per-sample clean correctness: (n,) bool in the order of `sample_ids`."""

@@ -114,9 +114,9 @@ def _try(oracle: Oracle, best: _Best, moves: list[Move], step: int) -> None:
     """
     rows = torch.arange(len(best.rows), device=best.x.device)
     turn = torch.zeros_like(rows)
+    whole = True  # the first time round, and mostly the last: all rows in order, which spares a copy
     while len(rows):
         waiting = [rows[turn[rows] <= j] for j in range(len(moves))]
-        whole = len(rows) == len(best.rows)  # the first time round, and mostly the last: spare a copy
         tried = [m(best.x if whole else best.x[r], r) for m, r in zip(moves, waiting, strict=True) if len(r)]
         x, who = tried[0] if len(tried) == 1 else torch.cat(tried), torch.cat(waiting)
         which = torch.arange(len(moves)).repeat_interleave(torch.tensor([len(r) for r in waiting]))
@@ -132,5 +132,5 @@ def _try(oracle: Oracle, best: _Best, moves: list[Move], step: int) -> None:
         first = torch.full_like(turn, len(moves)).scatter_reduce(0, who[better], which[better], "amin")
         kept = better[which[better] == first[who[better]]]
         best.x[who[kept]], best.margin[who[kept]] = x[kept], value[kept]
-        turn = first + 1
+        turn, whole = first + 1, False
         rows = who[kept][(which[kept] + 1 < len(moves)) & (best.margin[who[kept]] < 0)]

@@ -24,7 +24,8 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         module: nn.Conv2d = ctx.module
-        columns = module.weight.flatten(1).T @ grads[0].flatten(2)
+        weight = module.weight.flatten(1)
+        columns = weight.T @ grads[0].flatten(2).to(weight.dtype)  # under autocast gradients are bf16
         size, (kernel, dilation, padding, stride) = ctx.size, _shape(module)
         return F.fold(columns, size, kernel, dilation, padding, stride), None
 
