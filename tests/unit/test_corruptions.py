@@ -38,7 +38,7 @@ every_severity = pytest.mark.parametrize("severity", SEVERITIES)
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_dataset("fashion-mnist", limit=100)
+    return load_dataset("fashion-mnist", split="eval", limit=100)
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_autoattack_costs_what_the_original_costs():
 @pytest.mark.slow
 def test_autoattack_gives_the_originals_verdicts():
     pyautoattack = pytest.importorskip("pyautoattack")
-    data = load_dataset("fashion-mnist").balanced(32)
+    data = load_dataset("fashion-mnist", split="eval").balanced(32)
     x, y, model = data.inputs, data.labels, load_model("fmnist-cnn-standard")
     ours = torchattack("AutoAttack")(model, x, y, threat=ThreatModel("linf", 0.05), generator=seeded(0))
     with torch.random.fork_rng(devices=[]):
