@@ -134,6 +134,19 @@ class RunRecord:
             raise InputError("an attack that met every sample", got=got, fix="an exhaustive suite")
         return wilson(int((met["prediction"] == met["label"]).sum()), n)
 
+    @property
+    def accuracies_under(self) -> dict[str, dict[float, Interval]]:
+        """Accuracy under each attack by itself, by radius, where every attack met every sample; else nothing."""
+        radii = [r for r in self.header.threat.grid if r > 0]
+        names = [str(spec["name"]) for spec in self.header.suite.attacks]
+        jobs = Counter(
+            zip(self.samples["attack"].to_pylist(), self.samples["radius"].to_pylist(), strict=True)
+        )
+        n = len(self.header.data.sample_ids)
+        if any(jobs[name, radius] != n for name in names for radius in radii):
+            return {}
+        return {name: {r: self.accuracy_under(name, r) for r in radii} for name in names}
+
     def clean_mask(self) -> NDArray[np.bool_]:
         """Return per-sample clean correctness: (n,) bool in the order of `sample_ids`."""
         clean = self._rows(np.asarray(self.samples["attack"]) == CLEAN)

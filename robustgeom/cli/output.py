@@ -86,12 +86,21 @@ def _summary(records: list[RunRecord]) -> Table:
     table.add_column("accuracy in %", no_wrap=True)
     for column in ("clean", *(f"{threat.norm} {radius_text(r, threat.norm)}" for r in threat.headlines)):
         table.add_column(column, no_wrap=True)
+    alone = [_mean_under(record) for record in records]
+    if any(alone):
+        table.add_column("mean", no_wrap=True)
     table.add_column("checks", overflow="fold")
-    for record in records:
+    for record, mean in zip(records, alone, strict=True):
         shares = [record.accuracy, *(record.robust_accuracy_at(r) for r in record.header.threat.headlines)]
         cells = [f"{100 * s.value:.1f} ({100 * s.low:.0f}-{100 * s.high:.0f})" for s in shares]
-        table.add_row(record.name, *cells, flags(record))
+        table.add_row(record.name, *cells, *([mean] if any(alone) else []), flags(record))
     return table
+
+
+def _mean_under(record: RunRecord) -> str:
+    """Return the mean accuracy over attacks and radii where every sample met all of them, as for corruptions."""
+    values = [i.value for by in record.accuracies_under.values() for i in by.values()]
+    return f"{100 * sum(values) / len(values):.1f}" if values else ""
 
 
 def flags(record: RunRecord) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from time import process_time
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from robustgeom.errors import unknown
+from robustgeom.harness.options import Precision
 from robustgeom.harness.thin_conv import thinned
 from robustgeom.models.load import model_digest
 
-__all__ = ["AS_GIVEN", "Precision", "engine", "quicker"]
+__all__ = ["AS_GIVEN", "engine", "quicker"]
 
-Precision = Literal["float32", "bf16"]
 AS_GIVEN = "as given"
 _REPEATS, _GAIN, _ROWS = 5, 1.08, 64
 _chosen: dict[tuple[str, torch.Size, str], list[str]] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from robustgeom.errors import InputError, RobustGeomError, UserError
-from robustgeom.harness.engine import Precision
 from robustgeom.records import RunRecord
 
-__all__ = ["Event", "Interrupted", "Progress", "RunOptions", "Unfinished", "described"]
+__all__ = ["Event", "Interrupted", "Precision", "Progress", "RunOptions", "Unfinished", "described"]
+
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)

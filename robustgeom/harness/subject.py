@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
-from robustgeom.harness.engine import AS_GIVEN, Precision, engine, quicker
+from robustgeom.harness.engine import AS_GIVEN, engine, quicker
+from robustgeom.harness.options import Precision
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest

@@ -34,11 +34,18 @@ class Figure:
     group: str = ""
 
 
+UNITS = {
+    "l0": "in changed components",
+    "spatial": "as a share of the largest rotation and shift",
+    "corruption": "as severity",
+}
+
+
 def accuracy_figure(comparison: Comparison) -> Figure:
     """Return the chart of robust accuracy against the radius."""
     first = comparison.models[0].record.header
     in_steps = comparison.norm == "linf" and tuple(first.data.domain) == (0.0, 1.0)
-    scale, unit = (255.0, "in 1/255") if in_steps else (1.0, "in input units")
+    scale, unit = (255.0, "in 1/255") if in_steps else (1.0, UNITS.get(comparison.norm, "in input units"))
     curves = {m.name: m.curve for m in comparison.models}
     chart = accuracy_chart(
         curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit

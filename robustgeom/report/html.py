@@ -59,6 +59,7 @@ def render(comparison: Comparison) -> str:
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "budgets": _budgets(comparison),
+        "alone": [table for m in comparison.models if (table := _alone(m))],
         "checks": _check_matrix(comparison),
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
@@ -127,6 +128,26 @@ def _json(figures: list[Figure]) -> Markup:
 
 def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:
     return [(name, list(group)) for name, group in groupby(figures, key=lambda f: f.group)]
+
+
+def _alone(model: ModelResult) -> tuple[str, list[float], list[Any]] | None:
+    """Return the accuracies under each attack by itself, with their means, where every sample met all of them."""
+    found = model.record.accuracies_under
+    if not found:
+        return None
+    radii = list(next(iter(found.values())))
+    rows: list[tuple[str, list[Interval], float]] = [
+        (name, list(by.values()), sum(i.value for i in by.values()) / len(by)) for name, by in found.items()
+    ]
+    columns = [[row[1][i] for row in rows] for i in range(len(radii))]
+    means = [_mean_interval(column) for column in columns]
+    return model.name, radii, [*rows, ("mean of all", means, sum(i.value for i in means) / len(means))]
+
+
+def _mean_interval(column: list[Interval]) -> Interval:
+    """Average shares of the same samples; their bounds' averages are a cautious interval, as they move together."""
+    value, low, high = (sum(getattr(i, k) for i in column) / len(column) for k in ("value", "low", "high"))
+    return Interval(value, low, high, column[0].n)
 
 
 def _check_matrix(comparison: Comparison) -> list[tuple[str, list[Any]]]:

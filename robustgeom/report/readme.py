@@ -41,7 +41,7 @@ def _cards(kind: str) -> list[dict[str, Any]]:
 
 
 def _attacks() -> str:
-    columns = ("attack", "kind", "needs", "norms", "paper", "cost", "fails")
+    columns = ("attack", "kind", "needs", "norms", "paper", "cost", "fails", "what it finds")
     return _table(
         columns,
         (
@@ -53,6 +53,7 @@ def _attacks() -> str:
                 c["paper"],
                 c["cost"],
                 c["fails"],
+                c["expected"],
             )
             for c in _cards("attack card")
         ),

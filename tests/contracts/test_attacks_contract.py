@@ -38,9 +38,21 @@ SERVED = [(name, norm) for name in NAMES for norm in CARDS[name]["norms"]]
 LIMITED = [(name, norm) for name, norm in SERVED if kind_of(ATTACKS[name]) != MINIMUM_NORM]
 DRAWING = [(name, norm) for name, norm in SERVED if "generator" in PARAMETERS[name]]
 
+# Rotations need height and width.
+SHAPED = [
+    (n, norm, kind) for n, norm in SERVED for kind in sorted(SHAPES) if norm != "spatial" or kind == "images"
+]
+VARIED = ({"restarts": 3}, {"eot": 2}, {"loss": "margin"})
+ROWS = [(*shaped, {}) for shaped in SHAPED] + [
+    (n, norm, "images" if norm == "spatial" else "vectors", settings)
+    for n, norm in SERVED
+    for settings in VARIED
+    if set(settings) <= set(PARAMETERS[n])
+]
+
 every_attack = pytest.mark.parametrize("name", NAMES)
 every_norm = pytest.mark.parametrize(("name", "norm"), SERVED)
-every_kind = pytest.mark.parametrize("kind", sorted(SHAPES))
+every_shape = pytest.mark.parametrize(("name", "norm", "kind"), SHAPED)
 every_count = pytest.mark.parametrize("classes", [2, 3, 10])
 
 
@@ -80,11 +92,6 @@ def first_norm(name):
 def fit(norm, kind):
     """The kind of inputs a norm has a meaning for."""
     return "images" if norm == "spatial" else kind
-
-
-def skip_unless_fits(norm, kind):
-    if fit(norm, kind) != kind:
-        pytest.skip("images only")
 
 
 def run(name, norm=None, kind="vectors", classes=3, n=6, dtype=torch.float32, **settings):
@@ -145,21 +152,17 @@ def check_result(name, norm, found, model, x, y, threat):
         assert (distance(found, x, norm) <= threat.eps * (1 + 1e-5)).all()
 
 
-@every_norm
-@every_kind
+@every_shape
 @every_count
 def test_the_result_has_the_inputs_shape_and_is_allowed(name, norm, kind, classes):
-    skip_unless_fits(norm, kind)
     model, x, y, domain = problem(kind, classes)
     threat = ThreatModel(norm, RADII[norm], domain)
     found = ATTACKS[name](model, x, y, threat=threat, **taken(name))
     check_result(name, norm, found, model, x, y, threat)
 
 
-@every_norm
-@every_kind
+@every_shape
 def test_edges_of_the_domain_are_not_crossed(name, norm, kind):
-    skip_unless_fits(norm, kind)
     shape, domain = SHAPES[kind]
     model, _, y, _ = problem(kind)
     x = torch.full((6, *shape), domain[0])
@@ -197,11 +200,9 @@ def test_every_sample_may_have_its_own_radius(name, norm):
         ATTACKS[name](model, x, y, threat=ThreatModel(norm, radii[:4], domain), **taken(name))
 
 
-@every_norm
-@every_kind
+@every_shape
 @pytest.mark.parametrize("n", [0, 1])
 def test_empty_batches_and_batches_of_one_are_served(name, norm, kind, n):
-    skip_unless_fits(norm, kind)
     for generator in (None, torch.Generator().manual_seed(0), rows(n)):
         found = run(name, norm, kind, n=n, generator=generator)
         assert found.shape == (n, *SHAPES[kind][0])
@@ -263,11 +264,9 @@ def same(first, second):
     return first is second if first is None else first == second
 
 
-@every_norm
-@every_kind
+@every_shape
 @pytest.mark.parametrize("wants_gradient", [True, False])
 def test_nothing_that_was_there_is_changed(name, norm, kind, wants_gradient):
-    skip_unless_fits(norm, kind)
     model, x, y, domain = problem(kind)
     model[-2].train()  # an odd mixture of modes and of frozen weights
     model[-1].weight.requires_grad_(False)
@@ -355,13 +354,8 @@ def test_another_seed_gives_another_result(name):
     assert not torch.equal(first, other)
 
 
-@every_norm
-@every_kind
-@pytest.mark.parametrize("settings", [{}, {"restarts": 3}, {"eot": 2}, {"loss": "margin"}], ids=str)
+@pytest.mark.parametrize(("name", "norm", "kind", "settings"), ROWS, ids=str)
 def test_a_row_with_its_own_generator_does_not_see_the_other_rows(name, norm, kind, settings):
-    skip_unless_fits(norm, kind)
-    if not set(settings) <= set(PARAMETERS[name]):
-        pytest.skip(f"{name} takes no {next(iter(settings))}")
     # float64, so that the sign of a gradient does not hang on the batch's shape.
     model, x, y, domain = problem(kind, n=8, dtype=torch.float64)
     threat = ThreatModel(norm, RADII[norm], domain)

@@ -353,8 +353,8 @@ def test_a_radius_of_ones_own_replaces_the_table():
     assert table.headlines == (0.5,)
     with pytest.raises(InputError, match=r"expected eps > 0, got 0"):
         threat_table("tensors", "l2", eps=0)
-    with pytest.raises(InputError, match="expected a radius for l1 on fashion-mnist, got none"):
-        threat_table("fashion-mnist", "l1")
+    with pytest.raises(InputError, match="expected a radius for l1 on tensors, got none"):
+        threat_table("tensors", "l1")
 
 
 def test_the_users_folder_comes_before_the_environment(tmp_path, monkeypatch):

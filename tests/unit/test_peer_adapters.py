@@ -17,7 +17,6 @@ from robustgeom.attacks._wrapped import Wrapped
 from robustgeom.cli.peers import PEERS
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError, UnknownNameError
-from robustgeom.harness.evaluate import Unfinished
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.target import Target
@@ -266,7 +265,7 @@ def test_it_is_judged_like_any_other_attack():
 
 def test_a_noisy_model_is_refused_with_advice():
     options = RunOptions(n=32, eps=0.05, analyze=False)
-    with pytest.raises((InputError, Unfinished), match="a deterministic model for torchattacks"):
+    with pytest.raises(InputError, match="a network without noise for torchattacks:PGD"):
         evaluate("fmnist-cnn-gaussian", "fashion-mnist", suite(), options=options)
 
 
