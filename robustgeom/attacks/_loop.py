@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustgeom.attacks._losses import Loss
 from robustgeom.attacks._oracle import Oracle, Seen
+from robustgeom.attacks._rows import Rows
 from robustgeom.attacks._start import Randomness, random_start, resolve, select
 from robustgeom.threat import ThreatModel, per_row, project
 
@@ -31,7 +32,7 @@ Watch = Callable[[Step], None]
 
 
 @dataclass
-class Walk:
+class Walk(Rows):
     """The rows still under attack; every tensor has one entry a row and shrinks with them.
 
     `aim` is what the loss takes beside the logits: the labels (n,), and for targeted losses the targets (n,). A
@@ -51,16 +52,6 @@ class Walk:
     best_gradient: Tensor
     best_wrong: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
-
-    def keep(self, mask: Tensor) -> None:
-        """Drop the rows where `mask` (n,) is false."""
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                setattr(self, item.name, value[mask])
-        self.aim = tuple(value[mask] for value in self.aim)
-        self.threat = self.threat.take(mask)
-        self.state = {name: value[mask] for name, value in self.state.items()}
 
 
 class Rule(Protocol):

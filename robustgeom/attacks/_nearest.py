@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from robustgeom.attacks._losses import Loss, margin
 from robustgeom.attacks._oracle import Oracle
+from robustgeom.attacks._rows import Rows
 from robustgeom.errors import InputError
 from robustgeom.threat import Norm, ThreatModel, distance, per_row, project, steepest
 
@@ -27,7 +28,7 @@ _DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 
 
 @dataclass
-class Near:
+class Near(Rows):
     """The rows under attack; every tensor has one entry a row.
 
     `x` is what was asked last: its loss, the loss's gradient, its distance `size` and whether it fools. `best` is the
@@ -47,14 +48,6 @@ class Near:
     best: Tensor
     reach: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
-
-    def keep(self, mask: Tensor) -> None:
-        """Drop the rows where `mask` (n,) is false."""
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                setattr(self, item.name, value[mask])
-        self.state = {name: value[mask] for name, value in self.state.items()}
 
     @property
     def found(self) -> Tensor:

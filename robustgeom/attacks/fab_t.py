@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from robustgeom.attacks._hyperplane import nearest_on
 from robustgeom.attacks._losses import targeted_margin
 from robustgeom.attacks._oracle import Average, Model, Oracle
 from robustgeom.attacks._prepare import prepare
+from robustgeom.attacks._rows import Rows
 from robustgeom.attacks._targets import in_waves, ranked
 from robustgeom.threat import Norm, ThreatModel, distance, per_row
 
@@ -20,7 +21,7 @@ _OVERSHOOT, _BACK, _BIAS = 1.05, 0.9, 0.1
 
 
 @dataclass
-class _Pairs:
+class _Pairs(Rows):
     """Samples and targets under way; every tensor has one entry a pair."""
 
     rows: Tensor
@@ -31,10 +32,6 @@ class _Pairs:
     x: Tensor
     best: Tensor
     reach: Tensor
-
-    def keep(self, mask: Tensor) -> None:
-        for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name)[mask])
 
 
 def fab_t(

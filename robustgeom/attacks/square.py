@@ -11,6 +11,7 @@ from robustgeom.attacks._losses import margin
 from robustgeom.attacks._oracle import Model, Oracle
 from robustgeom.attacks._patches import Move, Patches, patches_for
 from robustgeom.attacks._prepare import prepare
+from robustgeom.attacks._rows import Rows
 from robustgeom.attacks._start import Randomness, resolve
 from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel, project
@@ -23,17 +24,13 @@ _FILLED = 32
 
 
 @dataclass
-class _Best:
+class _Best(Rows):
     """The best point of the rows still under attack and its margin, below 0 while they stand."""
 
     rows: Tensor
     labels: Tensor
     x: Tensor
     margin: Tensor
-
-    def keep(self, mask: Tensor) -> None:
-        self.rows, self.labels = self.rows[mask], self.labels[mask]
-        self.x, self.margin = self.x[mask], self.margin[mask]
 
 
 def square(
