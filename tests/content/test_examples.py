@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+
+from robustgeom.records import load_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +33,29 @@ def test_the_defense_of_the_readme_evaluates_as_shown(tmp_path):
     assert done.returncode == 3, done.stderr
     assert (tmp_path / "runs" / "quick-linf" / "report.html").is_file()
     assert (tmp_path / "runs" / "quick-linf" / "runs" / "my_defense" / "header.json").is_file()
+
+
+def test_the_attack_of_the_readme_is_judged_like_the_rest(tmp_path):
+    """Fooled samples are those that its images fool; without it in the suite they would have met the rest only."""
+    readme = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n( *# my_attack\.py.*?)```", readme, re.DOTALL)
+    assert code is not None
+    (tmp_path / "my_attack.py").write_text(textwrap.dedent(code.group(1)))
+    command = (
+        "evaluate fmnist-cnn-standard --suite quick-linf --attack my_attack.py:attack "
+        "--n 40 --eps 1/255 --no-analyze"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "robustgeom", *command.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = load_record(tmp_path / "runs/quick-linf/runs/fmnist-cnn-standard")
+    rows = [r for r in record.samples.to_pylist() if r["attack"] == "attack"]
+    assert rows
+    assert all(r["linf"] <= r["radius"] + 1e-6 for r in rows)
+    assert all(r["backward_calls"] == 1 for r in rows)
+    assert all(r["success"] == (r["prediction"] != r["label"]) for r in rows)
+    assert record.header.resolved["attacks"][-1] == "attack"
 
 
 def test_links_in_the_documents_lead_somewhere():
