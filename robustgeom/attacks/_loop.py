@@ -191,9 +191,10 @@ def ascend(
     if found is not None:
         points, value = walk.best_x, walk.best_loss
         if not certain:
-            points, value, wrong = _settle(oracle, loss, walk, steps)
-            fooled[walk.rows[wrong]] = True
-        found.take(walk.rows, points, value)
+            points, value, walk.best_wrong = _settle(oracle, loss, walk, steps)
+            fooled[walk.rows[walk.best_wrong]] = True
+        # A point that fools is worth more than any that does not, whatever its loss.
+        found.take(walk.rows, points, torch.where(walk.best_wrong, float("inf"), value))
     return fooled
 
 
@@ -226,7 +227,8 @@ def _settle(oracle: Oracle, loss: Loss, walk: Walk, steps: int) -> tuple[Tensor,
         oracle.look(loss, walk.aim, points, walk.rows, steps + 1 + offset, gradient=False)
         for offset, points in enumerate((walk.best_x, walk.x))
     )
-    later = last.loss >= best.loss
-    wrong = torch.where(later, fooled_rows(last, walk.aim[0]), fooled_rows(best, walk.aim[0]))
+    last_wrong, best_wrong = (fooled_rows(seen, walk.aim[0]) for seen in (last, best))
+    later = torch.where(last_wrong == best_wrong, last.loss >= best.loss, last_wrong)
+    wrong = torch.where(later, last_wrong, best_wrong)
     points = torch.where(per_row(later, walk.x), walk.x, walk.best_x)
     return points, torch.where(later, last.loss, best.loss), wrong

@@ -59,7 +59,7 @@ class Oracle:
     @property
     def certain(self) -> bool:
         """Whether one query decides: a model may say `deterministic`; else it is what one draw a query implies."""
-        said: bool = getattr(self.model, "deterministic", self.eot == 1)
+        said: bool = getattr(self.model, "deterministic", self.eot == 1 and self.counts is None)
         return said
 
     @property
@@ -101,7 +101,8 @@ class Oracle:
         )
         if self.exact is not None:
             wrong = (found.logits.argmax(1) != aim[0]).nonzero().squeeze(1)
-            found.logits[wrong] = self.logits(x[wrong], rows[wrong], step).to(found.logits)
+            if len(wrong):
+                found.logits[wrong] = self.logits(x[wrong], rows[wrong], step).to(found.logits)
         return found
 
     def _look(
@@ -162,7 +163,8 @@ class Oracle:
         Draws double until the mean gradients of two independent sets of them agree (cosine 0.9) at points (n, ...).
         Without `most` it is this one.
         """
-        if most is None or len(x) == 0 or (self.certain and self._once(self.source)):
+        known = getattr(self.model, "deterministic", False) and self._once(self.source)
+        if most is None or len(x) == 0 or known:
             return self
         counts = torch.full((len(x),), self.eot, device=x.device)
         left = torch.arange(len(x), device=x.device)

@@ -28,7 +28,7 @@ def ranked(
     """Return the `count` other classes (n, k) that look nearest, nearest first; fewer where there are fewer.
 
     By logits, or by the distance to each class's boundary were the model linear, which costs a forward and a
-    backward pass for each of the nine likeliest. Raises `UnknownNameError` on another order.
+    backward pass for each of the nine likeliest, or `count` of them. Raises `UnknownNameError` on another order.
     """
     if order not in _ORDERS:
         raise unknown("order", order, _ORDERS)
@@ -40,7 +40,7 @@ def ranked(
     count = min(count, logits.shape[1] - 1)
     if order == "logits" or count == logits.shape[1] - 1:
         return others.topk(count, dim=1).indices
-    likely = others.topk(min(_CANDIDATES, logits.shape[1] - 1), dim=1).indices
+    likely = others.topk(min(max(_CANDIDATES, count), logits.shape[1] - 1), dim=1).indices
     gaps = [_gap(oracle, inputs, labels, rows, goal, threat.norm) for goal in likely.T]
     return likely.gather(1, torch.stack(gaps, 1).argsort(dim=1, stable=True)[:, :count])
 

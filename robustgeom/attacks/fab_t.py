@@ -18,6 +18,7 @@ from robustgeom.threat import Norm, ThreatModel, distance, per_row
 __all__ = ["fab_t"]
 
 _OVERSHOOT, _BACK, _BIAS = 1.05, 0.9, 0.1
+_VOTES = 4  # further queries that must agree where one does not decide
 
 
 @dataclass
@@ -71,11 +72,14 @@ def fab_t(
     oracle = oracle.later(oracle.stride)
 
     def run(left: Tensor, columns: list[int]) -> Tensor:
+        nonlocal oracle
         rows = left.repeat(len(columns))
         x, aims = inputs[rows], goals[left][:, columns].T.flatten()
         far = radii.new_full((len(rows),), float("inf"))
         pairs = _Pairs(rows, x, labels[rows], aims, radii[rows], x, x, far)
-        return _descend(oracle, pairs, threat, steps, found)[left]
+        fooled = _descend(oracle, pairs, threat, steps, found)[left]
+        oracle = oracle.later(steps * (2 + _VOTES) * oracle.stride)
+        return fooled
 
     in_waves(run, torch.arange(len(inputs), device=inputs.device), goals.shape[1], None)
     return found
@@ -85,9 +89,11 @@ def _descend(oracle: Oracle, pairs: _Pairs, threat: ThreatModel, steps: int, fou
     """Walk all pairs, put points that fool inside the radius into `found`; return which samples are fooled."""
     fooled = torch.zeros(len(found), dtype=torch.bool, device=found.device)
     for index in range(steps):
-        seen = oracle.look(targeted_margin, (pairs.labels, pairs.goals), pairs.x, pairs.rows, 2 * index)
+        seen = oracle.look(
+            targeted_margin, (pairs.labels, pairs.goals), pairs.x, pairs.rows, (2 + _VOTES) * index
+        )
         pairs.x = _across(pairs, seen.loss.to(pairs.x.dtype), seen.gradient, threat)
-        wrong = oracle.logits(pairs.x, pairs.rows, 2 * index + 1).argmax(1) != pairs.labels
+        wrong = _fools(oracle, pairs, (2 + _VOTES) * index + 1)
         if not bool(wrong.any()):
             continue
         _remember(pairs, wrong, threat.norm)
@@ -99,6 +105,17 @@ def _descend(oracle: Oracle, pairs: _Pairs, threat: ThreatModel, steps: int, fou
             if len(pairs.rows) == 0:
                 break
     return fooled
+
+
+def _fools(oracle: Oracle, pairs: _Pairs, step: int) -> Tensor:
+    """Return which pairs fool; on a stochastic model only where fresh draws say so again and again."""
+    wrong = oracle.logits(pairs.x, pairs.rows, step).argmax(1) != pairs.labels
+    for vote in range(0 if oracle.certain else _VOTES):
+        left = wrong.nonzero().squeeze(1)
+        if len(left):
+            again = oracle.logits(pairs.x[left], pairs.rows[left], step + 1 + vote)
+            wrong[left] = again.argmax(1) != pairs.labels[left]
+    return wrong
 
 
 def _across(pairs: _Pairs, margin: Tensor, gradient: Tensor, threat: ThreatModel) -> Tensor:

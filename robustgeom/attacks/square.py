@@ -97,7 +97,7 @@ def _margin(oracle: Oracle, x: Tensor, rows: Tensor, labels: Tensor, step: int) 
 
 def _retire(best: _Best, patches: Patches, found: Tensor, *, certain: bool) -> None:
     """Let fooled rows leave; on a stochastic model none does, as one lucky draw is no success."""
-    done = best.margin >= 0
+    done = best.margin > 0
     if certain and bool(done.any()):
         found[best.rows[done]] = best.x[done]
         best.keep(~done)
@@ -123,11 +123,11 @@ def _try(oracle: Oracle, best: _Best, moves: list[Move], step: int) -> None:
         if len(x) == 0:
             return
         value = _margin(oracle, x, best.rows[who], best.labels[who], step)
-        better = ((value > best.margin[who]) | (value >= 0)).nonzero().squeeze(1)
+        better = (value > best.margin[who]).nonzero().squeeze(1)
         if len(better) == 0:
             return
         first = torch.full_like(turn, len(moves)).scatter_reduce(0, who[better], which[better], "amin")
         kept = better[which[better] == first[who[better]]]
         best.x[who[kept]], best.margin[who[kept]] = x[kept], value[kept]
         turn, whole = first + 1, False
-        rows = who[kept][(which[kept] + 1 < len(moves)) & (best.margin[who[kept]] < 0)]
+        rows = who[kept][(which[kept] + 1 < len(moves)) & (best.margin[who[kept]] <= 0)]

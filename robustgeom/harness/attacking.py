@@ -68,7 +68,10 @@ def applicable(
 def _surrogate(reference: str, model: Subject, data: Dataset, *, asked: str | None) -> Subject | None:
     """Return the model that gradients transfer from: none where it is the model itself, or does not fit the data."""
     try:
-        found, _ = subject(reference, data, device=str(model.device))
+        found, seen = subject(reference, data, device=str(model.device))
+        if len(seen.classes) != len(data.classes):
+            wanted = f"a surrogate of {len(data.classes)} classes"
+            raise InputError(wanted, got=str(len(seen.classes)), fix="another surrogate")
     except UserError:
         if asked is not None:
             raise
@@ -206,7 +209,9 @@ class Battle:
         source = self._source(spec, part.ids, seed_of(*key, "source"))
         common = Generator().manual_seed(seed_of(*key, part.ids[0] if is_own(spec) else "shared"))
         generator = common if is_own(spec) else RowGenerators(row_generators(part.ids, *key), common)
-        offered = accepted(attack, eot=self.eot, source=source, generator=generator)
+        noisy = self.stochastic or (source is not None and source.noise != "none")
+        eot = self.suite.eot if noisy else 1
+        offered = accepted(attack, eot=eot, source=source, generator=generator)
         try:
             # Copies: what an attack writes into its arguments must not move the ball it is judged by.
             found = attack(target, x.clone(), labels.clone(), threat=threat, **{**spec.settings, **offered})

@@ -25,6 +25,8 @@ from robustgeom.refs import is_reference, source_file
 
 __all__ = ["Subject", "subject"]
 
+_DRAWS = 4  # passes that must agree before a network counts as one without noise
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -107,13 +109,28 @@ def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Nois
     own = noise_ratio(module) > 0
     dtype = _dtype(module)
     kind: Noise = "keyed" if own else "batch"
-    target = Target(lambda x: module(x.to(dtype)), range(len(sample)), kind, seed=0, classes=classes)
+    moved = []
+
+    def forward(x: Tensor) -> Any:
+        before = _stream(x.device)
+        found = module(x.to(dtype))
+        moved.append(not torch.equal(_stream(x.device), before))
+        return found
+
+    target = Target(forward, range(len(sample)), kind, seed=0, classes=classes)
     rows = torch.arange(len(sample))
     with torch.no_grad():
-        first, second = (target.query(sample, rows, torch.full_like(rows, draw)) for draw in (0, 1))
+        first, *others = (target.query(sample, rows, torch.full_like(rows, draw)) for draw in range(_DRAWS))
     if own:
         return "keyed", first.shape[1]
-    return "none" if torch.equal(first, second) else "batch", first.shape[1]
+    # One that draws is noisy even where these draws agree: it may act only now and then.
+    still = not any(moved) and all(torch.equal(first, other) for other in others)
+    return "none" if still else "batch", first.shape[1]
+
+
+def _stream(device: torch.device) -> Tensor:
+    """Return the state of torch's global random stream on the device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:

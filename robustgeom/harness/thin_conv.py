@@ -17,17 +17,18 @@ class _Convolve(torch.autograd.Function):
     """The library's own convolution forward, so that logits keep every bit; backward columns are folded back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, module: nn.Conv2d) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, module: nn.Conv2d) -> Tensor:
+        ctx.save_for_backward(weight)
         ctx.module, ctx.size = module, x.shape[2:]
-        return F.conv2d(x, module.weight, module.bias, module.stride, module.padding, module.dilation)
+        return F.conv2d(x, weight, module.bias, module.stride, module.padding, module.dilation)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         module: nn.Conv2d = ctx.module
-        weight = module.weight.flatten(1)
+        weight = ctx.saved_tensors[0].flatten(1)
         columns = weight.T @ grads[0].flatten(2).to(weight.dtype)  # under autocast gradients are bf16
         size, (kernel, dilation, padding, stride) = ctx.size, _shape(module)
-        return F.fold(columns, size, kernel, dilation, padding, stride), None
+        return F.fold(columns, size, kernel, dilation, padding, stride), None, None
 
 
 def _shape(module: nn.Conv2d) -> tuple[Any, Any, Any, Any]:
@@ -40,7 +41,7 @@ class ThinConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's name
         """Return what nn.Conv2d returns."""
         if input.requires_grad and torch.is_grad_enabled() and input.dim() == 4:
-            found: Tensor = _Convolve.apply(input, self)  # type: ignore[no-untyped-call]
+            found: Tensor = _Convolve.apply(input, self.weight, self)  # type: ignore[no-untyped-call]
             return found
         return super().forward(input)
 

@@ -243,5 +243,12 @@ def test_rows_get_more_draws_where_their_direction_has_not_settled():
 
 def test_a_deterministic_model_needs_no_more_draws():
     weight, bias, x, y = problem(2, (0.0, 1.0), n=3)
-    oracle = Oracle(linear(weight, bias))
+
+    class Sure:
+        deterministic = True
+
+        def __call__(self, x):
+            return linear(weight, bias)(x)
+
+    oracle = Oracle(Sure())
     assert oracle.settled(lambda z, _: z[:, 0], (y,), x, 64) is oracle
