@@ -139,3 +139,68 @@ def test_a_row_that_is_wrong_in_bf16_only_is_not_lost():
     found = pgd(liar, x, y, threat=ThreatModel("linf", 0.1), steps=5)
     assert liar.backward_calls.tolist() == [5] * 6
     assert (honest(found).argmax(1) == y).all()
+
+
+class Gated(nn.Module):
+    """Its hook closes over the module itself: a copy's hook writes to the original, not to the copy."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.head = nn.Conv2d(1, 4, 5), nn.Linear(4 * 24 * 24, 10)
+        self.gate = torch.ones(1, 4, 1, 1)
+        self.features.register_forward_hook(lambda _m, _i, out: self.set(out))
+
+    def set(self, out):
+        self.gate = out.mean((2, 3), keepdim=True).sigmoid() > 0.5
+
+    def forward(self, x):
+        return self.head((self.features(x) * self.gate).flatten(1))
+
+
+@pytest.mark.parametrize("gate", [None, torch.zeros(1, 4, 1, 1)], ids=["none", "stale"])
+def test_a_network_whose_copy_answers_otherwise_runs_itself(gate):
+    with torch.random.fork_rng(devices=[]):
+        model = Gated().eval()
+    model.gate = gate
+    assert engine(model, torch.rand(1, 1, 28, 28))[0] is model
+
+
+def test_a_hook_that_keeps_activations_is_no_error():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(2 * 24 * 24, 10))
+            self.net[0].register_forward_hook(lambda _m, _i, out: setattr(self, "kept", out))
+
+        def forward(self, x):
+            return self.net(x)
+
+    model = Keeping().eval()
+    assert engine(model, torch.rand(1, 1, 28, 28))[1]
+    record = evaluate(model, options=RunOptions(n=16, eps="8/255", analyze=False))
+    assert record.header.status == "complete"
+
+
+def test_the_gradient_is_that_of_the_weight_that_went_forward():
+    conv = nn.Conv2d(1, 2, 3).double().requires_grad_(False)
+    thinned(conv)
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64, requires_grad=True)
+    first = conv(x).sum()
+    expected = torch.autograd.grad(nn.functional.conv2d(x, conv.weight, conv.bias).sum(), x)[0]
+    conv.weight = nn.Parameter(torch.zeros_like(conv.weight), requires_grad=False)
+    torch.testing.assert_close(torch.autograd.grad(first, x)[0], expected)
+
+
+def test_bf16_asks_nothing_of_no_rows():
+    class View(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 2, 5), nn.Linear(2 * 24 * 24, 10)
+
+        def forward(self, x):
+            h = self.conv(x).relu()
+            return self.head(h.view(h.size(0), -1))
+
+    record = evaluate(View().eval(), options=RunOptions(n=16, eps="1/255", precision="bf16", analyze=False))
+    assert record.header.status == "complete"

@@ -265,3 +265,36 @@ def test_a_spec_may_name_another_librarys_attack():
     pytest.importorskip("torchattacks")
     record = evaluate("fmnist-cnn-standard", suite=suite, options=RunOptions(n=16, eps=0.1, **QUIET))
     assert record.robust_accuracy.value < record.accuracy.value
+
+
+# --- noise and ties -----------------------------------------------------------------------------------------------
+
+
+class Sometimes(nn.Module):
+    """Flips its input in half of the passes: two passes may well agree."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = load_model("fmnist-cnn-standard")
+
+    def forward(self, x):
+        return self.inner(x.flip(3) if torch.rand(()) < 0.5 else x)
+
+
+def test_noise_that_acts_now_and_then_is_found():
+    record = evaluate(Sometimes().eval(), options=RunOptions(n=16, eps="8/255", **QUIET))
+    assert record.header.model.noise == "batch"
+
+
+def test_a_surrogate_of_other_classes_is_left_out_or_refused(tmp_path, monkeypatch):
+    (tmp_path / "wide.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 4)).eval()
+    data = torch.rand(12, 1, 28, 28), torch.arange(12) % 4
+    suite = only("black-box-linf", "transfer", "random-search")
+    record = evaluate(model, data, suite, options=RunOptions(eps=0.1, **QUIET))
+    assert record.header.resolved["attacks_left_out"] == ["transfer"]
+    with pytest.raises(InputError, match="expected a surrogate of 4 classes, got 10"):
+        evaluate(model, data, suite, options=RunOptions(eps=0.1, surrogate="wide.py:build", **QUIET))

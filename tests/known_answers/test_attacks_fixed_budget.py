@@ -13,6 +13,7 @@ import torch
 from robustgeom.attacks import ATTACKS
 from robustgeom.attacks._hyperplane import nearest_on
 from robustgeom.attacks._oracle import Oracle
+from robustgeom.harness.target import Target
 from robustgeom.threat import ThreatModel, distance
 
 DOUBLE = {"dtype": torch.float64}
@@ -252,3 +253,53 @@ def test_a_deterministic_model_needs_no_more_draws():
 
     oracle = Oracle(Sure())
     assert oracle.settled(lambda z, _: z[:, 0], (y,), x, 64) is oracle
+
+
+# --- noise and ties ---------------------------------------------------------------------------------------------
+
+
+def test_fab_does_not_take_a_lucky_draw_for_a_success():
+    """Logit noise: what it returns must fool the noise-free model nearly always, and most of what can be fooled."""
+    weight, bias, x, y, eps, exact = contested("linf", 2, (0.0, 1.0))
+    stream = torch.Generator().manual_seed(5)
+
+    def noisy(inputs):
+        clean = linear(weight, bias)(inputs)
+        return clean + 0.3 * torch.randn(clean.shape, generator=stream, **DOUBLE)
+
+    noisy.deterministic = False
+    found = ATTACKS["fab_t"](noisy, x, y, threat=ThreatModel("linf", eps), steps=30, eot=8)
+    moved = (found != x).any(1)
+    fools = reached(weight, bias, found, y) < 0.2
+    assert fools[moved].double().mean() > 0.9
+    assert moved.sum() > 0.6 * (exact <= 0).sum()
+
+
+def test_square_goes_on_where_a_tie_does_not_fool():
+    weight, bias, x, _, eps, _ = contested("linf", 2, (0.0, 1.0))
+
+    def coarse(inputs):
+        return linear(weight, bias)(inputs).round()
+
+    label = coarse(x).argmax(1)
+    target = Target(coarse, range(len(x)), "none", 0)
+    found = ATTACKS["square"](target, x, label, threat=ThreatModel("linf", 1.5 * eps), queries=400)
+    z = coarse(found)
+    ties = (z[:, 0] == z[:, 1]) & (z.argmax(1) == label)
+    assert ties.any()
+    assert target.forward_calls[ties].min() > 200  # patches that change nothing are not asked for
+    assert target.forward_calls[z.argmax(1) != label].double().mean() < 100
+
+
+def test_a_point_that_fools_is_kept_over_one_that_loses_more():
+    """Cross-entropy may be higher where the prediction is still right: three classes, two of them far behind."""
+    weight, bias, x, y = problem(10, (0.0, 1.0), n=300)
+    told = []
+    settings = {"steps": 5, "restarts": 5, "stop_when_fooled": False, "loss": "ce"}
+    found = ATTACKS["pgd"](
+        linear(weight, bias), x, y, threat=ThreatModel("linf", 0.05), watch=told.append, **settings
+    )
+    seen = torch.zeros(len(x), dtype=torch.bool)
+    for step in told:
+        seen[step.rows[step.fooled]] = True
+    assert torch.equal(linear(weight, bias)(found).argmax(1) != y, seen)
