@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from robustgeom.threat import Norm, ThreatModel, distance, free, per_row, projec
 __all__ = ["Box", "phases"]
 
 Box = Literal["exact", "clip"]
-_BOXES = ("exact", "clip")
+_BOXES = get_args(Box)
 _MOMENTUM = 0.75
 _PROGRESS = 0.75
 _SHRINK, _SLOWEST, _SPARSER = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ __all__ = ["AVERAGES", "Average", "Model", "Oracle", "Seen", "bind", "pieces"]
 
 Model = Callable[[Tensor], Tensor]
 Average = Literal["gradients", "logits"]
-AVERAGES = ("gradients", "logits")
+AVERAGES = get_args(Average)
 PIECE = 256  # model rows a pass: larger batches leave the cache of a CPU
 FEW = 24  # model rows that are not worth a pass of their own
 _SETTLED = 0.9  # cosine between the mean gradients of two halves of the draws
@@ -138,14 +138,12 @@ class Oracle:
         """Return logits (n * draws, classes) in float32 or wider, and the row of `x` that each belongs to."""
         first = self.first_draw + step * self.stride
         if self._once(model):
-            logits = bind(model, rows, torch.full_like(rows, first))(x)
-            return (logits if logits.dtype == torch.float64 else logits.float()), None
+            return _wide(bind(model, rows, torch.full_like(rows, first))(x)), None
         counts = torch.full_like(rows, self.eot) if self.counts is None else self.counts[rows]
         owners = torch.arange(len(x), device=x.device).repeat_interleave(counts)
         starts = (counts.cumsum(0) - counts)[owners]
         draws = first + torch.arange(len(owners), device=x.device) - starts
-        logits = bind(model, rows[owners], draws)(x[owners])
-        return (logits if logits.dtype == torch.float64 else logits.float()), owners
+        return _wide(bind(model, rows[owners], draws)(x[owners])), owners
 
     def _value(self, loss: Loss, aim: tuple[Tensor, ...], logits: Tensor, owners: Tensor | None) -> Tensor:
         if owners is None:
@@ -197,6 +195,10 @@ def bind(model: Model, rows: Tensor, draws: Tensor) -> Model:
     """Return the callable that serves `rows` (n,) with noise `draws` (n,): the model itself without `at`."""
     at: Callable[[Tensor, Tensor], Model] | None = getattr(model, "at", None)
     return model if at is None else at(rows, draws)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _mean(values: Tensor, owners: Tensor, n: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +17,7 @@ from robustgeom.threat import Norm, ThreatModel
 __all__ = ["Order", "in_waves", "ranked"]
 
 Order = Literal["logits", "linear"]
-_ORDERS = ("logits", "linear")
+_ORDERS = get_args(Order)
 _CANDIDATES = 9
 _DUAL = {"linf": 1, "l2": 2, "l1": float("inf")}
 

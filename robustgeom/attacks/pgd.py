@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustgeom.attacks._farthest import farthest
+from robustgeom.attacks._farthest import checked_size, farthest
 from robustgeom.attacks._loop import Phase, Walk, Watch, search
 from robustgeom.attacks._losses import find_loss
 from robustgeom.attacks._oracle import Average, Model, Oracle
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._start import Randomness
-from robustgeom.errors import InputError
 from robustgeom.threat import Norm, ThreatModel, project, steepest
 
 __all__ = ["PGD_NORMS", "pgd"]
@@ -77,8 +75,7 @@ def pgd(
     """
     counts = {"steps": steps, "restarts": restarts, "eot": eot}
     inputs, labels = prepare(inputs, labels, threat, norms=PGD_NORMS, **counts)
-    if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
-        raise InputError("a finite step_size > 0", got=str(step_size), fix="leaving it out")
+    checked_size("step_size", step_size)
     oracle, value = Oracle(model, source, eot, average), find_loss(loss)
     return search(
         oracle.settled(value, (labels,), inputs, eot_max),

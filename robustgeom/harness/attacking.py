@@ -18,10 +18,10 @@ from robustgeom.data.threats import ThreatTable
 from robustgeom.errors import InputError, UserError, unknown
 from robustgeom.harness.find import TORCHATTACKS, accepted, find_attack, is_own
 from robustgeom.harness.judge import Judgement, judge
-from robustgeom.harness.plan import chunks
+from robustgeom.harness.plan import chunks, padded
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.target import PAD, Target, row_generators, seed_of
+from robustgeom.harness.target import Target, row_generators, seed_of
 from robustgeom.models.variants import variant_names
 from robustgeom.threat import ThreatModel, distance, project
 
@@ -132,7 +132,7 @@ class Battle:
 
     def _target(self, ids: tuple[int, ...], seed: int) -> Target:
         subject = self.subject
-        size = -(-self.batch_size // PAD) * PAD
+        size = padded(self.batch_size)
         return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), size)
 
     def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
@@ -228,7 +228,7 @@ class Battle:
     def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
         if spec.source is None:
             return None
-        size = -(-self.batch_size // PAD) * PAD
+        size = padded(self.batch_size)
         if spec.source in self.surrogates:
             other = self.surrogates[spec.source]
             return Target(other.forward, ids, other.noise, seed, len(self.data.classes), size)

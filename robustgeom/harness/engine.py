@@ -16,7 +16,7 @@ from robustgeom.harness.thin_conv import thinned
 from robustgeom.models.load import model_digest
 from robustgeom.models.noise import noise_off
 
-__all__ = ["AS_GIVEN", "engine", "quicker"]
+__all__ = ["AS_GIVEN", "dtype_of", "engine", "quicker"]
 
 AS_GIVEN = "as given"
 _REPEATS, _GAIN, _ROWS, _AGREE = 5, 1.08, 64, 1e-2
@@ -46,6 +46,11 @@ def engine(module: nn.Module, sample: Tensor) -> tuple[nn.Module, str]:
     return plain, ", ".join(chosen) or AS_GIVEN
 
 
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the float type of the module's weights, float32 where it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
 def _forms_for(module: nn.Module, timed: nn.Module, sample: Tensor) -> list[str]:
     if sample.dim() != 4 or not any(isinstance(m, nn.Conv2d) for m in timed.modules()):
         return []
@@ -60,7 +65,7 @@ def _agree(module: nn.Module, copied: nn.Module, sample: Tensor) -> bool:
 
     A hook that closes over the module still writes there when the copy runs: such a copy answers something else.
     """
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    dtype = dtype_of(module)
     devices = [sample.device] if sample.device.type == "cuda" else []
     for x in (sample[:1], sample[:1].flip(-1) * 0.5):
         answers = []
@@ -87,7 +92,7 @@ def quicker(
     if precision == "float32" and not compiled:
         return None
     inner = torch.compile(module) if compiled else module
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    dtype = dtype_of(module)
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -127,7 +132,7 @@ def _gain(first: nn.Module, second: nn.Module, sample: Tensor) -> float:
 
     In turns, and in CPU time, so that other programs matter less.
     """
-    dtype = next((p.dtype for p in first.parameters() if p.is_floating_point()), torch.float32)
+    dtype = dtype_of(first)
     x = sample[:1].to(dtype).expand(_ROWS, *sample.shape[1:]).contiguous()
     times = [[_seconds(module, x) for module in (first, second)] for _ in range(_REPEATS + 1)][1:]
     shortest = [min(column) for column in zip(*times, strict=True)]

@@ -23,6 +23,7 @@ from robustgeom.harness.attacking import Battle, applicable, left_out
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds
 from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
+from robustgeom.harness.plan import padded
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
 from robustgeom.harness.target import PAD
@@ -197,7 +198,7 @@ class _Run:
             ),
             seed=self.options.seed,
             plan={
-                "batch_size": self._chunk(),
+                "batch_size": padded(self.options.batch_size),
                 "pad": PAD,
                 "engine": self.subject.form,
                 "jobs": battle.jobs,
@@ -223,9 +224,6 @@ class _Run:
         reached = self._reached(status)
         return [r for r in self.table.headlines if r in reached] or [max(reached)]
 
-    def _chunk(self) -> int:
-        return -(-self.options.batch_size // PAD) * PAD
-
     def _resolved(self) -> dict[str, Any]:
         skipped = [s.name for s in self.suite.attacks if s not in self.attacks]
         return {
@@ -237,7 +235,7 @@ class _Run:
             "judge_draws": self.battle.judge_draws,
             "attacks_left_out": skipped,
             "attacks": [s.name for s in self.attacks],
-            "batch_size": self._chunk(),
+            "batch_size": padded(self.options.batch_size),
             "analysis": self.suite.analysis.model_dump(),
         }
 

@@ -7,7 +7,16 @@ from torch import Tensor
 from robustgeom.errors import InputError
 from robustgeom.harness.target import PAD
 
-__all__ = ["chunks"]
+__all__ = ["chunks", "padded"]
+
+
+def padded(rows: int) -> int:
+    """Return `rows` rounded up to a multiple of 32.
+
+    >>> padded(33)
+    64
+    """
+    return -(-rows // PAD) * PAD
 
 
 def chunks(rows: Tensor, batch_size: int) -> list[Tensor]:
@@ -19,5 +28,5 @@ def chunks(rows: Tensor, batch_size: int) -> list[Tensor]:
     """
     if batch_size < 1:
         raise InputError("batch_size >= 1", got=str(batch_size), fix="batch_size=128")
-    size = -(-batch_size // PAD) * PAD
+    size = padded(batch_size)
     return [rows[start : start + size] for start in range(0, len(rows), size)]

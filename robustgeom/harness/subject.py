@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
-from robustgeom.harness.engine import AS_GIVEN, engine, quicker
+from robustgeom.harness.engine import AS_GIVEN, dtype_of, engine, quicker
 from robustgeom.harness.options import Precision
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
@@ -49,12 +49,12 @@ class Subject:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of inputs (n, ...), which are cast to the type of the network's weights."""
-        logits: Tensor = self.engine(x.to(_dtype(self.module)))
+        logits: Tensor = self.engine(x.to(dtype_of(self.module)))
         return logits
 
     def variant(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
-        found, dtype = variant(self.engine, name), _dtype(self.module)
+        found, dtype = variant(self.engine, name), dtype_of(self.module)
         return lambda x: found(x.to(dtype))
 
 
@@ -99,15 +99,10 @@ def _place(device: str) -> torch.device:
     return place
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(kinds, torch.float32)
-
-
 def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Noise, int]:
     """Find out whether two passes differ, without touching the caller's random stream, and count the classes."""
     own = noise_ratio(module) > 0
-    dtype = _dtype(module)
+    dtype = dtype_of(module)
     kind: Noise = "keyed" if own else "batch"
     moved = []
 
