@@ -16,13 +16,14 @@ from torch import Generator, Tensor
 from robustgeom.attacks._start import draw, shared
 from robustgeom.threat import ThreatModel, distance, per_row
 
-__all__ = ["Move", "Patches", "patches_for"]
+__all__ = ["Moves", "Patches", "patches_for"]
 
 _TINY = 1e-12
 _AHEAD = 256  # signs a row drawn at once, where each row has its own generator
 Window = tuple[slice, slice]
-Move = Callable[[Tensor, Tensor], Tensor]
-"""From the best points (k, ...) of some rows (k,), positions among those left, to the points to try."""
+Moves = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From the best points (k, ...) of some rows (k,), positions among those left, and which move each makes (k,),
+ascending, to the points to try."""
 
 
 class Patches(ABC):
@@ -48,16 +49,14 @@ class Patches(ABC):
         """Return the first points (n, c, h, w)."""
 
     @abstractmethod
-    def draw(self, part: float) -> Move:
-        """Return the next move: a patch that covers this part of the area."""
+    def draw(self, parts: list[float]) -> Moves:
+        """Return the next moves: patches that cover these parts of the area."""
 
     def _sign(self, uniform: Tensor) -> Tensor:
         return (2 * uniform - 1).sign().to(self.origins)
 
-    def _place(self, size: tuple[int, int]) -> Window:
-        room = [whole - s for whole, s in zip(self.origins.shape[2:], size, strict=True)]
-        at = [int(torch.rand(1, generator=self.common) * r) for r in room]
-        return slice(at[0], at[0] + size[0]), slice(at[1], at[1] + size[1])
+    def _room(self, size: tuple[int, int]) -> list[int]:
+        return [whole - s for whole, s in zip(self.origins.shape[2:], size, strict=True)]
 
     def _size(self, part: float, least: int = 1) -> tuple[int, int]:
         """Return height and width of a patch: a square on planes, a stretch on lines."""
@@ -74,30 +73,41 @@ class _Linf(Patches):
     def __init__(self, inputs: Tensor, threat: ThreatModel, generator: Generator | Sequence[Generator]):
         super().__init__(inputs, threat, generator)
         low, high = threat.domain
-        self.eps = threat.radii(self.origins)
-        self.low, self.high = (self.origins - self.eps).clamp(low), (self.origins + self.eps).clamp(max=high)
+        eps = threat.radii(self.origins)
+        self.low, self.high = (self.origins - eps).clamp(low), (self.origins + eps).clamp(max=high)
 
     def keep(self, mask: Tensor) -> None:
         super().keep(mask)
         self.low, self.high = self.low[mask], self.high[mask]
-        self.eps = self.threat.radii(self.origins)
 
     def start(self) -> Tensor:
         stripes = draw(torch.rand, self.origins[:, :, :1].float(), self.generator)
-        return self.origins + self.eps * self._sign(stripes)
+        return self.origins + self.threat.radii(self.origins) * self._sign(stripes)
 
-    def draw(self, part: float) -> Move:
-        high, wide = self._place(self._size(part))
-        step = 2 * self.eps * self._sign(torch.rand(self.origins.shape[1], 1, 1, generator=self.common))
+    def draw(self, parts: list[float]) -> Moves:
+        # One draw for all moves: two numbers for the place of each, and one a channel for the signs.
+        uniform = torch.rand(len(parts), 2 + self.origins.shape[1], generator=self.common)
+        sizes = [self._size(part) for part in parts]
+        at = (uniform[:, :2] * torch.tensor([self._room(size) for size in sizes])).long()
+        inside = self._inside(at, torch.tensor(sizes)).to(self.origins.device)
+        sign = self._sign(uniform[:, 2:])[:, :, None, None]
+        up, down = inside & (sign > 0), inside & (sign < 0)
 
-        def move(best: Tensor, rows: Tensor) -> Tensor:
-            x = planes(best).clone()
-            patch = x[:, :, high, wide]
-            patch += step if len(step) == 1 else step[rows]
-            patch.clamp_(self.low[rows, :, high, wide], self.high[rows, :, high, wide])
-            return x.view(best.shape)
+        def move(best: Tensor, rows: Tensor, which: Tensor) -> Tensor:
+            whole = len(rows) == len(self.low) and len(parts) == 1
+            high, low = (self.high, self.low) if whole else (self.high[rows], self.low[rows])
+            x = torch.where(up[which], high, planes(best))
+            return torch.where(down[which], low, x).view(best.shape)
 
         return move
+
+    def _inside(self, at: Tensor, sizes: Tensor) -> Tensor:
+        """Return the masks (moves, 1, h, w) of the patches at `at` (moves, 2)."""
+        across = [torch.arange(whole) for whole in self.origins.shape[2:]]
+        h, w = (
+            (at[:, i, None] <= line) & (line < (at + sizes)[:, i, None]) for i, line in enumerate(across)
+        )
+        return (h[:, :, None] & w[:, None, :])[:, None]
 
 
 class _L2(Patches):
@@ -125,7 +135,18 @@ class _L2(Patches):
     def ahead(self) -> bool:
         return not isinstance(self.generator, Generator)
 
-    def draw(self, part: float) -> Move:
+    def draw(self, parts: list[float]) -> Moves:
+        moves = [self._move(part) for part in parts]
+
+        def move(best: Tensor, rows: Tensor, which: Tensor) -> Tensor:
+            if len(moves) == 1:
+                return moves[0](best, rows)
+            made = [(moves[j], which == j) for j in which.unique().tolist()]
+            return torch.cat([one(best[own], rows[own]) for one, own in made])
+
+        return move
+
+    def _move(self, part: float) -> Callable[[Tensor, Tensor], Tensor]:
         n, c = self.origins.shape[:2]
         size = self._odd(part)
         to, other = self._place(size), self._place(size)
@@ -145,6 +166,10 @@ class _L2(Patches):
             return _onto_sphere(delta, origins, threat).view(best.shape)
 
         return move
+
+    def _place(self, size: tuple[int, int]) -> Window:
+        at = [int(torch.rand(1, generator=self.common) * room) for room in self._room(size)]
+        return slice(at[0], at[0] + size[0]), slice(at[1], at[1] + size[1])
 
     def _odd(self, part: float) -> tuple[int, int]:
         h, w = self.origins.shape[2:]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustgeom.attacks._losses import margin
 from robustgeom.attacks._oracle import Model, Oracle
-from robustgeom.attacks._patches import Move, Patches, patches_for
+from robustgeom.attacks._patches import Moves, Patches, patches_for
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._rows import Rows
 from robustgeom.attacks._start import Randomness, resolve
@@ -79,7 +79,7 @@ def square(
         # Few rows do not fill a batch: then the next moves are tried with them, as if none of them will be kept.
         many = max(_FILLED // len(best.rows), 1) if patches.ahead and oracle.certain else 1
         parts = [_part(share, i, queries, rescale) for i in range(index, min(index + many, queries))]
-        _try(oracle, best, [patches.draw(part) for part in parts], index + 1)
+        _try(oracle, best, patches.draw(parts), len(parts), index + 1)
         index += len(parts)
     found[best.rows] = best.x
     return found
@@ -104,30 +104,24 @@ def _retire(best: _Best, patches: Patches, found: Tensor, *, certain: bool) -> N
         patches.keep(~done)
 
 
-def _try(oracle: Oracle, best: _Best, moves: list[Move], step: int) -> None:
+def _try(oracle: Oracle, best: _Best, moves: Moves, count: int, step: int) -> None:
     """Make the moves in turn, each from the best point so far; a move stays where it raises the margin.
 
     All are tried at once; a row that keeps one tries the later ones again, from where it then is.
     """
-    rows = torch.arange(len(best.rows), device=best.x.device)
-    turn = torch.zeros_like(rows)
-    whole = True  # the first time round, and mostly the last: all rows in order, which spares a copy
-    while len(rows):
-        waiting = [rows[turn[rows] <= j] for j in range(len(moves))]
-        tried = [m(best.x if whole else best.x[r], r) for m, r in zip(moves, waiting, strict=True) if len(r)]
-        x, who = tried[0] if len(tried) == 1 else torch.cat(tried), torch.cat(waiting)
-        which = torch.arange(len(moves)).repeat_interleave(torch.tensor([len(r) for r in waiting]))
+    turn = torch.zeros_like(best.rows)
+    while bool((turn < count).any()):
+        which, who = (turn <= torch.arange(count, device=turn.device)[:, None]).nonzero().T
+        here = best.x if count == 1 else best.x[who]
+        x = moves(here, who, which)
         # A patch on pixels that are there already is no new point, and needs no answer.
-        new = (x != (best.x if whole and len(moves) == 1 else best.x[who])).flatten(1).any(1)
-        x, who, which = x[new], who[new], which.to(x.device)[new]
+        new = (x != here).flatten(1).any(1)
+        x, who, which = x[new], who[new], which[new]
         if len(x) == 0:
             return
         value = _margin(oracle, x, best.rows[who], best.labels[who], step)
         better = (value > best.margin[who]).nonzero().squeeze(1)
-        if len(better) == 0:
-            return
-        first = torch.full_like(turn, len(moves)).scatter_reduce(0, who[better], which[better], "amin")
+        first = torch.full_like(turn, count).scatter_reduce(0, who[better], which[better], "amin")
         kept = better[which[better] == first[who[better]]]
         best.x[who[kept]], best.margin[who[kept]] = x[kept], value[kept]
-        turn, whole = first + 1, False
-        rows = who[kept][(which[kept] + 1 < len(moves)) & (best.margin[who[kept]] <= 0)]
+        turn = torch.where(best.margin > 0, count, first + 1)

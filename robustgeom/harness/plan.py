@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from robustgeom.errors import InputError
-from robustgeom.harness.target import PAD
 
 __all__ = ["chunks", "padded"]
+
+_MULTIPLE = 32
 
 
 def padded(rows: int) -> int:
@@ -16,7 +17,7 @@ def padded(rows: int) -> int:
     >>> padded(33)
     64
     """
-    return -(-rows // PAD) * PAD
+    return -(-rows // _MULTIPLE) * _MULTIPLE
 
 
 def chunks(rows: Tensor, batch_size: int) -> list[Tensor]:

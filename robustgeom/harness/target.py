@@ -12,15 +12,14 @@ import torch
 from torch import Generator, Tensor
 
 from robustgeom import checks
-from robustgeom.attacks._oracle import FEW, PIECE, pieces
+from robustgeom.attacks._oracle import PIECE, pieces
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.noise import noise_context
 
 __all__ = ["PAD", "PIECE", "Noise", "Target", "row_generators", "seed_of"]
 
 Noise = Literal["keyed", "batch", "none"]
-PAD = 32
-SMALL_PAD = 8  # where all rows are few: a batch that is mostly padding costs more than it keeps equal
+PAD = 4  # rows; on the CPUs tried, batches of one to three rows are computed by other kernels than all larger ones
 
 
 def seed_of(*parts: object) -> int:
@@ -51,7 +50,7 @@ def _global_seed(seed: int, device: torch.device) -> Iterator[None]:
 class Target:
     """`forward` serving the samples `ids`: callable on all of them, or on some rows through `at`.
 
-    Every batch is a copy, as a forward pass may write into its input, and padded to a multiple of 32 rows,
+    Every batch is a copy, as a forward pass may write into its input, and padded to a multiple of 4 rows,
     because the last bits of a row's logits depend on the batch's shape. Noise is keyed by (seed, sample id,
     draw) for our own noise layers, and by the batch for others.
     `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw. `exact` is the same in full
@@ -121,12 +120,11 @@ class Target:
         if x.requires_grad and torch.is_grad_enabled():
             self.backward_calls.index_add_(0, rows, once)
         parts = pieces(len(x), self.piece)
-        pad = SMALL_PAD if len(x) <= FEW else PAD
-        logits = [self._query(x[p], rows[p], draws[p], pad=pad) for p in parts]
+        logits = [self._query(x[p], rows[p], draws[p]) for p in parts]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _query(self, x: Tensor, rows: Tensor, draws: Tensor, *, pad: int) -> Tensor:
-        extra = -len(x) % pad
+    def _query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
+        extra = -len(x) % PAD
         padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
         with self._padded_randomness(rows, draws, extra, x.device):
             logits = checks.logits(self.run(padded), rows=len(padded), classes=self.classes)
