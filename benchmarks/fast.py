@@ -21,12 +21,14 @@ def main():
     samples = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     options = rg.RunOptions(n=samples, analyze=False)
     print(f"{samples} images; passes: forward + backward an image, over both radii, without the judge's")
+    total = [0.0, 0.0]
     for name in sys.argv[2:] or content.names("model"):
         full, fast = (
             rg.evaluate(name, "fashion-mnist", f"{suite}-linf", options=options)
             for suite in ("autoattack", "fast")
         )
         costs = [sum(spent(r)) / samples for r in (full, fast)]
+        total = [t + c for t, c in zip(total, costs, strict=True)]
         print(f"{name}: {costs[1]:.1f} passes against {costs[0]:.1f}, {costs[1] / costs[0]:.3f} of them")
         for radius in full.header.threat.headlines:
             values = [100 * r.robust_accuracy_at(radius).value for r in (full, fast)]
@@ -36,6 +38,7 @@ def main():
                 f"  {values[1] - values[0]:+.1f} points",
                 flush=True,
             )
+    print(f"in all: {total[1] / total[0]:.3f} of the passes")
 
 
 if __name__ == "__main__":
