@@ -141,7 +141,7 @@ class _L2(Patches):
         def move(best: Tensor, rows: Tensor, which: Tensor) -> Tensor:
             if len(moves) == 1:
                 return moves[0](best, rows)
-            made = [(moves[j], which == j) for j in which.unique().tolist()]
+            made = [(moves[j], which == j) for j in sorted(set(which.tolist()))]
             return torch.cat([one(best[own], rows[own]) for one, own in made])
 
         return move
