@@ -13,7 +13,8 @@ from robustgeom.words import radius_text
 def spent(record):
     """Return the attacks' forward and backward passes, without those of the judge."""
     header = record.header
-    judged = record.samples.num_rows * header.resolved["judge_draws"]
+    clean = sum(r["forward_calls"] for r in record.samples.to_pylist() if r["attack"] == "clean")
+    judged = clean + sum(job["judge_passes"] for job in header.plan["jobs"])
     return header.totals.forward_calls - judged, header.totals.backward_calls
 
 

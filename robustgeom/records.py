@@ -32,6 +32,7 @@ from robustgeom.schema import (
     DataInfo,
     Header,
     ModelInfo,
+    RemedyResult,
     SuiteInfo,
     ThreatInfo,
     Totals,
@@ -47,6 +48,7 @@ __all__ = [
     "DataInfo",
     "Header",
     "ModelInfo",
+    "RemedyResult",
     "RunRecord",
     "SuiteInfo",
     "ThreatInfo",
@@ -56,18 +58,26 @@ __all__ = [
 ]
 
 CLEAN = "clean"
+PRECONDITIONS = ("clean accuracy", "batch independence", "repeatable")
+"""Checks without which robust accuracy means nothing."""
 RADIUS_SLACK = 1e-3  # relative: radii are often written rounded
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the headline number can be believed, and why not."""
+    """Whether the headline number can be believed, and why not; `evaluated` is false where there is none to believe."""
 
     trustworthy: bool
     reasons: tuple[str, ...] = ()
+    evaluated: bool = True
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        return "trustworthy" if self.trustworthy else "suspicious" if self.evaluated else "not evaluated"
 
     def __str__(self) -> str:
-        return "no check failed" if self.trustworthy else "suspicious because " + "; ".join(self.reasons)
+        return f"{self.word} because " + "; ".join(self.reasons) if self.reasons else self.word
 
 
 @dataclass(frozen=True)
@@ -96,11 +106,14 @@ class RunRecord:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the headline number can be believed."""
-        reasons = [f"{c.name}: {c.message}" for c in self.checks if c.status == "fail"]
-        if self.header.status != "complete":
+        """Whether the headline number can be believed: no check failed, and the run went to its end."""
+        failed = [c for c in self.checks if c.status == "fail"]
+        reasons = [f"{c.name}: {c.message}" for c in failed]
+        whole = self.header.status == "complete"
+        if not whole:
             reasons.append(f"the run is {self.header.status}; the robust accuracy is an upper bound")
-        return Verdict(not reasons, tuple(reasons))
+        evaluated = whole and not any(c.name in PRECONDITIONS for c in failed)
+        return Verdict(not reasons, tuple(reasons), evaluated)
 
     @property
     def accuracy(self) -> Interval:
@@ -117,6 +130,30 @@ class RunRecord:
         """Robust accuracy at `radius` (in the input's units; "8/255" is accepted), a share in [0, 1]."""
         robust = self.robust_mask(radius)
         return wilson(int(robust.sum()), len(robust))
+
+    @property
+    def single_draw_accuracy(self) -> float:
+        """Clean accuracy of one noise draw: the mean share of right draws, at least 20 a sample, in [0, 1]."""
+        return float(self._right_draws(0.0).mean())
+
+    def single_draw_accuracy_at(self, radius: float | str) -> float:
+        """Return how often one noise draw is right at `radius`, a share in [0, 1]; without noise, the robust accuracy.
+
+        The mean over samples of the lowest share of right draws, clean or under any attack at this or a smaller
+        radius, of at least 20 draws each. Samples that have fallen are attacked no more, unless the suite is
+        exhaustive. Raises `InputError` at a radius that was not evaluated.
+        """
+        return float(self._right_draws(self._on_grid(parse_radius(radius))).mean())
+
+    def _right_draws(self, radius: float) -> NDArray[np.float64]:
+        """Return the lowest share of right draws of each sample up to `radius`: (n,) in the order of `sample_ids`."""
+        names, n = np.asarray(self.samples["attack"]), len(self.header.data.sample_ids)
+        clean, attacked = self._rows(names == CLEAN), self._rows(names != CLEAN)
+        shares = np.zeros(n)
+        shares[clean["position"]] = clean["correct_rate"]
+        near = attacked["radius"] <= radius + 1e-12
+        np.minimum.at(shares, attacked["position"][near], attacked["correct_rate"][near])
+        return shares
 
     def accuracy_under(self, attack: str, radius: float | str) -> Interval:
         """Accuracy under one attack by itself at `radius` (for corruptions, the severity), a share in [0, 1].
@@ -177,7 +214,8 @@ class RunRecord:
 
     def _rows(self, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         columns = {
-            n: np.asarray(self.samples[n])[keep] for n in ("sample_id", "label", "prediction", "radius")
+            n: np.asarray(self.samples[n])[keep]
+            for n in ("sample_id", "label", "prediction", "radius", "correct_rate")
         }
         order = {s: i for i, s in enumerate(self.header.data.sample_ids)}
         columns["position"] = np.array([order[int(s)] for s in columns["sample_id"]], dtype=np.int64)

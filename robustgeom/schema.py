@@ -15,6 +15,7 @@ __all__ = [
     "DataInfo",
     "Header",
     "ModelInfo",
+    "RemedyResult",
     "SuiteInfo",
     "ThreatInfo",
     "Totals",
@@ -119,6 +120,16 @@ class CheckResult(_Frozen):
     action: str = ""
 
 
+class RemedyResult(_Frozen):
+    """What an attack that answers checks did at one radius: how many samples stood before it, and after it."""
+
+    attack: str
+    radius: float
+    answers: list[str]
+    before: int
+    after: int
+
+
 class Totals(_Frozen):
     """Cost of the run; calls count images that went through the network."""
 
@@ -147,6 +158,7 @@ class Header(_Frozen):
     arguments: dict[str, Any]
     resolved: dict[str, Any]
     checks: list[CheckResult]
+    remedies: list[RemedyResult] = []
     totals: Totals
     tables: dict[str, int] = {}
     arrays: list[str] = []

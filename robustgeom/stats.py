@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustgeom.errors import InputError
 
-__all__ = ["Interval", "bootstrap", "mcnemar", "wilson"]
+__all__ = ["Interval", "bootstrap", "clopper_pearson", "exceeds", "log_evidence", "mcnemar", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
     >>> round(interval.low, 4), round(interval.high, 4)
     (0.4038, 0.5962)
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise InputError("0 <= successes <= n and n >= 1", got=f"{successes} of {n}", fix="count again")
+    _check_counts(successes, n)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = successes / n
     scale = 1 + z * z / n
@@ -52,6 +51,51 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return Interval(share, low, high, n)
+
+
+def clopper_pearson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Return a share with its exact interval (Clopper & Pearson 1934), which covers at least as often as it says.
+
+    `successes` of `n` trials; the result is a share in [0, 1]. Raises `InputError` on n < 1 or
+    successes outside 0..n.
+
+    >>> interval = clopper_pearson(50, 100)
+    >>> round(interval.low, 4), round(interval.high, 4)
+    (0.3983, 0.6017)
+    """
+    _check_counts(successes, n)
+    from scipy.stats import beta  # half a second, which `robustgeom --help` need not wait for
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(beta.isf(tail, successes + 1, n - successes))
+    return Interval(successes / n, low, high, n)
+
+
+def _check_counts(successes: int, n: int) -> None:
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError("0 <= successes <= n and n >= 1", got=f"{successes} of {n}", fix="count again")
+
+
+def log_evidence(ahead: ArrayLike, behind: ArrayLike) -> NDArray[np.float64]:
+    """Return the log of the evidence that one outcome is likelier than another, valid however often it is looked at.
+
+    `ahead`, `behind`: (n,) counts of the two outcomes. The evidence is the likelihood ratio of p uniform on
+    (1/2, 1] to p = 1/2, an e-value against p <= 1/2: it ever reaches 1 / alpha with probability alpha at most
+    (Ville 1939). Raises `InputError` on counts below 0.
+
+    >>> log_evidence([9, 8], [0, 1]) >= np.log(100)
+    array([ True, False])
+    """
+    a, b = np.asarray(ahead, dtype=np.float64), np.asarray(behind, dtype=np.float64)
+    if (a < 0).any() or (b < 0).any():
+        raise InputError("counts of at least 0", got=f"{min(a.min(), b.min()):g}", fix="count again")
+    from scipy.special import betainc, betaln  # half a second, which `robustgeom --help` need not wait for
+
+    with np.errstate(divide="ignore"):  # a thousand draws behind, the tail rounds to 0: no evidence at all
+        tail = np.log(betainc(b + 1, a + 1, 0.5))
+    found: NDArray[np.float64] = (a + b + 1) * math.log(2) + betaln(a + 1, b + 1) + tail
+    return found
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
@@ -100,3 +144,22 @@ def bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(float(statistic(rows)), float(low), float(high), len(rows))
+
+
+def exceeds(count: int, n: int, rate: float, *, fewest: int = 3, level: float = 0.01) -> bool:
+    """Return whether `count` of `n` are more than a share `rate` explains: at least `fewest`, and p < `level`.
+
+    The test is the exact one-sided binomial one. Raises `InputError` where count is not in 0..n or rate not in [0, 1].
+
+    >>> exceeds(3, 32, 0.01), exceeds(3, 128, 0.01), exceeds(2, 8, 0.01)
+    (True, False, False)
+    """
+    if not 0 <= count <= n or not 0 <= rate <= 1:
+        raise InputError(
+            "0 <= count <= n and a rate in [0, 1]", got=f"{count} of {n}, {rate}", fix="count again"
+        )
+    if count < fewest:
+        return False
+    from scipy.stats import binom  # half a second, which `robustgeom --help` need not wait for
+
+    return bool(binom.sf(count - 1, n, rate) < level)

@@ -104,9 +104,7 @@ class _Linf(Patches):
     def _inside(self, at: Tensor, sizes: Tensor) -> Tensor:
         """Return the masks (moves, 1, h, w) of the patches at `at` (moves, 2)."""
         across = [torch.arange(whole) for whole in self.origins.shape[2:]]
-        h, w = (
-            (at[:, i, None] <= line) & (line < (at + sizes)[:, i, None]) for i, line in enumerate(across)
-        )
+        h, w = ((at[:, i, None] <= line) & (line < (at + sizes)[:, i, None]) for i, line in enumerate(across))
         return (h[:, :, None] & w[:, None, :])[:, None]
 
 

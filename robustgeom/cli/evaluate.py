@@ -44,6 +44,7 @@ __all__ = ["evaluate"]
     help="Of the search; success is confirmed in float32.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Search through torch.compile.")
+@click.option("--remedy", is_flag=True, help="Run the attacks that answer the failure checks that fired.")
 @click.option("--analyze/--no-analyze", default=True, show_default=True, help="Geometry and logit analyzers.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for records and page [default: runs/SUITE]."

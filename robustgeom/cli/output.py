@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import click
@@ -11,9 +12,21 @@ from rich.table import Table
 from robustgeom.errors import OutputError
 from robustgeom.files import free_folder, write_text
 from robustgeom.records import CheckResult, RunRecord
+from robustgeom.verdicts import by_urgency, check_counts, remedy_sentences, verdict_line
 from robustgeom.words import radius_text
 
-__all__ = ["check_text", "exit_code", "flags", "make_folder", "print_summary", "write_page"]
+__all__ = [
+    "check_text",
+    "exit_code",
+    "findings",
+    "flags",
+    "make_folder",
+    "print_summary",
+    "wrapped",
+    "write_page",
+]
+
+_NAME_WIDTH = 22  # what 80 columns leave for a model's name; longer ones are folded
 
 
 def make_folder(out: Path | None, *, default: str) -> Path:
@@ -50,7 +63,7 @@ def write_page(records: list[RunRecord], folder: Path, *, baseline: str | None =
 
 
 def print_summary(records: list[RunRecord], folder: Path) -> int:
-    """Write the page, print one row a model and what failed, return the exit code."""
+    """Write the page, print verdicts, one row a model, and what was flagged; return the exit code."""
     try:
         page = write_page(records, folder)
     except KeyboardInterrupt:
@@ -58,21 +71,34 @@ def print_summary(records: list[RunRecord], folder: Path) -> int:
             f"the records are kept; `robustgeom report {folder} --out {folder}` writes the page", err=True
         )
         raise
-    Console(highlight=False).print(_summary(records))
     for record in records:
-        if not record.verdict.trustworthy:
-            click.echo(f"{record.name}: {record.verdict}", err=True)
-        for check in record.checks:
-            if check.status == "fail":
-                click.echo(f"  next, for {check.name}: {check.action}", err=True)
+        click.echo(wrapped(verdict_line(record), indent=2))
+    click.echo()
+    Console(highlight=False).print(_summary(records))
+    click.echo()
+    for record in records:
+        if found := findings(record):
+            click.echo("\n".join([record.name, *found, ""]))
     click.echo(str(page))
     return exit_code([check for record in records for check in record.checks])
 
 
+def findings(record: RunRecord) -> list[str]:
+    """Return lines on the checks that failed or warned, each with its next action, and on the remedies."""
+    flagged = [check_text(c) for c in by_urgency(record.checks) if c.status != "pass"]
+    return [*flagged, *(wrapped(sentence, indent=2) for sentence in remedy_sentences(record))]
+
+
 def check_text(check: CheckResult) -> str:
     """Return a check in words, with the next action if there is one."""
-    action = f"\n      next: {check.action}" if check.action else ""
-    return f"{check.status:4}  {check.name}: {check.message}{action}"
+    words = wrapped(f"{check.status:4}  {check.name}: {check.message}", indent=6)
+    return f"{words}\n{wrapped(f'      next: {check.action}', indent=12)}" if check.action else words
+
+
+def wrapped(text: str, *, indent: int) -> str:
+    """Return a sentence in lines as wide as the terminal, those after the first indented; words are left whole."""
+    width, rest = Console().width, " " * indent
+    return textwrap.fill(text, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
 
 
 def exit_code(checks: list[CheckResult]) -> int:
@@ -89,11 +115,12 @@ def _summary(records: list[RunRecord]) -> Table:
     alone = [_mean_under(record) for record in records]
     if any(alone):
         table.add_column("mean", no_wrap=True)
-    table.add_column("checks", overflow="fold")
+    table.add_column("checks")
     for record, mean in zip(records, alone, strict=True):
         shares = [record.accuracy, *(record.robust_accuracy_at(r) for r in record.header.threat.headlines)]
         cells = [f"{100 * s.value:.1f} ({100 * s.low:.0f}-{100 * s.high:.0f})" for s in shares]
-        table.add_row(record.name, *cells, *([mean] if any(alone) else []), flags(record))
+        name = textwrap.fill(record.name, _NAME_WIDTH)
+        table.add_row(name, *cells, *([mean] if any(alone) else []), flags(record))
     return table
 
 
@@ -104,7 +131,7 @@ def _mean_under(record: RunRecord) -> str:
 
 
 def flags(record: RunRecord) -> str:
-    """Return the checks that did not pass, in one line."""
-    flagged = [f"{c.status}: {c.name}" for c in record.checks if c.status != "pass"]
+    """Return how many checks did not pass, and whether the run was cut off."""
     partial = [] if record.header.status == "complete" else [record.header.status]
-    return ", ".join([*partial, *flagged]) or "all pass"
+    silent = partial and all(check.status == "pass" for check in record.checks)
+    return ", ".join([*partial, *([] if silent else [check_counts(record.checks)])])

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from robustgeom import content
-from robustgeom.cli.output import flags
+from robustgeom.cli.output import findings, flags, wrapped
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord, load_record
+from robustgeom.verdicts import check_cost, verdict_line
 from robustgeom.words import radius_text
 
 __all__ = ["show"]
@@ -40,17 +41,20 @@ def show(name: str, *, as_json: bool) -> None:
 
 def _describe(record: RunRecord) -> str:
     header = record.header
-    lines = [
-        f"{record.name}: {header.status}, suite {header.suite.name} v{header.suite.version}, {header.created}",
-        f"clean accuracy     {record.accuracy}",
-        *(
-            f"{header.threat.norm} {radius_text(radius, header.threat.norm):<12}  {record.robust_accuracy_at(radius)}"
-            for radius in header.threat.grid
-            if radius > 0
-        ),
-        f"checks             {flags(record)}",
-        f"verdict            {record.verdict}",
-        f"cost               {header.totals.forward_calls:,} forward passes, "
-        f"{header.totals.backward_calls:,} backward",
+    norm, suite = header.threat.norm, header.suite
+    radii = [radius for radius in header.threat.grid if radius > 0]
+    rows = {
+        "clean accuracy": record.accuracy,
+        **{f"{norm} {radius_text(radius, norm)}": record.robust_accuracy_at(radius) for radius in radii},
+        "checks": flags(record),
+        "cost": f"{header.totals.forward_calls:,} forward passes, {header.totals.backward_calls:,} backward",
+    }
+    run = f"{header.status}, suite {suite.name} v{suite.version}, {header.created}"
+    numbers = "\n".join(f"{name:<17}  {value}" for name, value in rows.items())
+    costs = [wrapped(sentence, indent=2) for sentence in check_cost(record)]
+    parts = [
+        wrapped(verdict_line(record), indent=2),
+        f"{run}\n{numbers}",
+        "\n".join([*findings(record), *costs]),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(filter(None, parts))

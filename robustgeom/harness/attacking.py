@@ -22,6 +22,7 @@ from robustgeom.harness.plan import chunks, padded
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.witness import Witness
 from robustgeom.models.variants import variant_names
 from robustgeom.threat import ThreatModel, distance, project
 
@@ -108,10 +109,11 @@ class Battle:
     surrogates: dict[str, Subject] = field(default_factory=dict)
     nearest: dict[str, Tensor] = field(init=False, default_factory=dict)
     sought: dict[str, set[int]] = field(init=False, default_factory=dict)
+    witness: Witness = field(init=False, default_factory=Witness)
 
     def __post_init__(self) -> None:
         seed = seed_of(self.seed, "judge")
-        self.judge = self._target(self.data.ids, seed)
+        self.judge = self.target(self.data.ids, seed)
         self.homes = chunks(torch.arange(len(self.data)), self.batch_size)
         self.worst_x = self.data.inputs.clone()
 
@@ -122,7 +124,7 @@ class Battle:
 
     @property
     def judge_draws(self) -> int:
-        """Noise draws behind each decision."""
+        """The most noise draws behind a decision."""
         return self.suite.judge_draws if self.stochastic else 1
 
     @property
@@ -130,14 +132,15 @@ class Battle:
         """Noise draws behind each gradient."""
         return self.suite.eot if self.stochastic else 1
 
-    def _target(self, ids: tuple[int, ...], seed: int) -> Target:
+    def target(self, ids: tuple[int, ...], seed: int) -> Target:
+        """Return the network serving the samples `ids`, its noise keyed by `seed`, its passes counted."""
         subject = self.subject
         size = padded(self.batch_size)
         return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), size)
 
     def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return what an attack gets: the network, or its quicker form with the network behind it."""
-        exact, quick = self._target(ids, seed), self.subject.quick
+        exact, quick = self.target(ids, seed), self.subject.quick
         return exact if quick is None else replace(exact, forward=quick, exact=exact)
 
     def look(self) -> None:
@@ -148,35 +151,48 @@ class Battle:
         self.worst = Judgement(*(t.clone() for t in _fields(self.clean)))
         self.standing = self.clean.prediction == self.data.labels
         everything = torch.arange(len(self.data))
-        calls = torch.full((len(self.data),), self.judge_draws)
+        calls = self.clean.draws
         self._write("clean", 0.0, everything, self.data.inputs, self.clean, (calls, calls * 0), began)
 
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
         """Run one attack at one radius on the samples that still stand, pool by pool."""
         threat = ThreatModel(self.table.norm, radius, self.data.domain)
         attack = find_attack(spec)
-        planned = self._plan(plain=is_own(spec))
+        planned, judging = self._plan(radius, plain=is_own(spec)), 0
         for index, rows in enumerate(planned):
             began = perf_counter()
             found, calls = self._strike(spec, attack, threat, rows)
-            verdict = self._judge_all(found, rows)
-            calls = (calls[0] + self.judge_draws, calls[1])
+            verdict = self.judge_all(found, rows)
+            calls, judging = (calls[0] + verdict.draws, calls[1]), judging + int(verdict.draws.sum())
             self._write(spec.name, radius, rows, found, verdict, calls, began)
             self._remember(rows, found, verdict)
             tick((index + 1) / len(planned))
-        self.jobs.append({"attack": spec.name, "radius": radius, "chunks": [len(c) for c in planned]})
+        sizes = [len(c) for c in planned]
+        self.jobs.append({"attack": spec.name, "radius": radius, "chunks": sizes, "judge_passes": judging})
 
-    def _plan(self, *, plain: bool) -> list[Tensor]:
+    def _plan(self, radius: float, *, plain: bool) -> list[Tensor]:
         """Return the samples to attack: pools as large as memory likes, so that survivors share full batches.
 
         An attack that knows no pieces gets plain batches. Where noise is drawn by the batch, those of `look`.
         """
-        wanted = torch.ones_like(self.standing) if self.suite.exhaustive else self.standing
+        wanted = torch.ones_like(self.standing) if self.suite.exhaustive else self.standing_at(radius)
         if self.subject.noise == "batch":
             return [home[wanted[home]] for home in self.homes if wanted[home].any()]
         a_row = max(self.data.inputs[:1].numel() * self.data.inputs.element_size(), 1)
         size = self.batch_size if plain else max(self.batch_size, POOL_BYTES // a_row)
         return chunks(wanted.nonzero().squeeze(1), size)
+
+    def standing_at(self, radius: float) -> Tensor:
+        """Return which samples (n,) are right when clean and survived every attack up to `radius`."""
+        fell = {row["sample_id"] for row in self.rows if row["success"] and row["radius"] <= radius}
+        left = torch.tensor([sample not in fell for sample in self.data.ids])
+        return left & (self.clean.prediction == self.data.labels)
+
+    def probe(self, spec: AttackSpec, radius: float, rows: Tensor) -> tuple[Judgement, Tensor]:
+        """Attack `rows` (k,) and judge what was found, without remembering it; return also the passes (k,) spent."""
+        threat = ThreatModel(self.table.norm, radius, self.data.domain)
+        found, calls = self._strike(spec, find_attack(spec), threat, rows)
+        return (verdict := self.judge_all(found, rows)), calls[0] + calls[1] + verdict.draws
 
     def _strike(
         self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, rows: Tensor
@@ -184,7 +200,7 @@ class Battle:
         part = self.data.take(rows)
         x = part.inputs.to(self.subject.device)
         if kind_of(attack) != MINIMUM_NORM:
-            found, calls = self._call(spec, attack, threat, part)
+            found, calls = self.call(spec, attack, threat, part)
             return self._clip(spec, found, x, threat), calls
         calls = torch.zeros(len(rows), dtype=torch.int64), torch.zeros(len(rows), dtype=torch.int64)
         if spec.name not in self.nearest:
@@ -193,28 +209,40 @@ class Battle:
         known = self.nearest[spec.name]
         new = torch.tensor([row not in self.sought.setdefault(spec.name, set()) for row in rows.tolist()])
         if new.any():
-            found, spent = self._call(spec, attack, threat, self.data.take(rows[new]))
+            found, spent = self.call(spec, attack, threat, self.data.take(rows[new]))
             known[rows[new]] = self._whole(spec, found, x[new.to(x.device)]).cpu()
             self.sought[spec.name].update(rows[new].tolist())
             for total, mine in zip(calls, spent, strict=True):
                 total[new] = mine
         return project(known[rows].to(x), x, threat).cpu(), calls
 
-    def _call(
-        self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, part: Dataset
+    def call(
+        self,
+        spec: AttackSpec,
+        attack: Callable[..., Any],
+        threat: ThreatModel,
+        part: Dataset,
+        wrap: Callable[[Target], Any] | None = None,
     ) -> tuple[object, tuple[Tensor, Tensor]]:
+        """Return what the attack returns for `part`, unchecked, and the passes of each sample.
+
+        `wrap` puts something around the network and around the gradient source, which the attack then meets instead.
+        """
         x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
         key = (self.seed, spec.name, f"{threat.eps:.9g}")
         target = self._searched(part.ids, seed_of(*key))
+        if wrap is None and target.exact is None and not self.stochastic:
+            target.watch = self.witness.over(spec.name, part, threat)
         source = self._source(spec, part.ids, seed_of(*key, "source"))
         common = Generator().manual_seed(seed_of(*key, part.ids[0] if is_own(spec) else "shared"))
         generator = common if is_own(spec) else RowGenerators(row_generators(part.ids, *key), common)
         noisy = self.stochastic or (source is not None and source.noise != "none")
         eot = self.suite.eot if noisy else 1
-        offered = accepted(attack, eot=eot, source=source, generator=generator)
+        met, guide = (t if wrap is None or t is None else wrap(t) for t in (target, source))
+        offered = accepted(attack, eot=eot, source=guide, generator=generator)
         try:
             # Copies: what an attack writes into its arguments must not move the ball it is judged by.
-            found = attack(target, x.clone(), labels.clone(), threat=threat, **{**spec.settings, **offered})
+            found = attack(met, x.clone(), labels.clone(), threat=threat, **{**spec.settings, **offered})
         except UserError:
             raise
         except (Exception, SystemExit) as error:
@@ -257,13 +285,15 @@ class Battle:
             raise InputError(wanted, got=f"NaN or infinity in {bad} of {len(found)}", fix="mending it")
         return found.to(x)
 
-    def _judge_all(self, x: Tensor, rows: Tensor) -> Judgement:
-        """Judge a pool, in batches as `look` made them."""
-        if self.subject.noise == "batch":
-            return self._judge(x, rows)
+    def judge_all(self, x: Tensor, rows: Tensor) -> Judgement:
+        """Judge inputs (k, ...) of any `rows` (k,), in batches as `look` made them."""
         parts = chunks(torch.arange(len(rows)), self.batch_size)
+        if self.subject.noise == "batch":
+            at_home = [torch.isin(rows, home).nonzero().squeeze(1) for home in self.homes]
+            parts = [part for part in at_home if len(part)]
         judged = [_fields(self._judge(x[part], rows[part])) for part in parts]
-        return Judgement(*(torch.cat(p) for p in zip(*judged, strict=True)))
+        order = torch.cat(parts).argsort()
+        return Judgement(*(torch.cat(p)[order] for p in zip(*judged, strict=True)))
 
     def _judge(self, x: Tensor, rows: Tensor) -> Judgement:
         if self.subject.noise != "batch":
@@ -273,16 +303,21 @@ class Battle:
         home = next(h for h in self.homes if rows[0] in h)
         whole, places = self.data.inputs[home].clone(), torch.searchsorted(home, rows)
         whole[places] = x
-        return Judgement(*(t[places] for t in _fields(self._decide(whole, home))))
+        return self._decide(whole, home, places)
 
-    def _decide(self, x: Tensor, rows: Tensor) -> Judgement:
+    def _decide(self, x: Tensor, rows: Tensor, places: Tensor | None = None) -> Judgement:
         place = self.subject.device
         labels = self.data.labels[rows].to(place)
-        verdict = judge(self.judge, x.to(place), labels, rows, draws=self.judge_draws)
+        verdict = judge(self.judge, x.to(place), labels, rows, draws=self.judge_draws, places=places)
         return Judgement(*(t.cpu() for t in _fields(verdict)))
 
     def _remember(self, rows: Tensor, found: Tensor, verdict: Judgement) -> None:
         worse = verdict.margin < self.worst.margin[rows]
+        if self.stochastic:
+            # A vote decides there, with which the mean probability's margin need not agree.
+            labels = self.data.labels[rows]
+            fooled, before = verdict.prediction != labels, self.worst.prediction[rows] != labels
+            worse = torch.where(fooled == before, worse, fooled)
         for kept, new in zip(_fields(self.worst), _fields(verdict), strict=True):
             kept[rows[worse]] = new[worse]
         self.worst_x[rows[worse]] = found[worse]
@@ -324,5 +359,5 @@ class Battle:
             )
 
 
-def _fields(verdict: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return verdict.log_p, verdict.prediction, verdict.margin, verdict.correct_rate
+def _fields(verdict: Judgement) -> tuple[Tensor, ...]:
+    return tuple(vars(verdict).values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
@@ -16,11 +18,42 @@ from robustgeom.logits import logit_gap, margin
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
 
-__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds"]
+__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds", "with_logits"]
 
 _SAMPLES = 64
 _AGREE = 1e-3
 _SATURATED_GAP = 10.0
+
+
+class _Logarithm(nn.Module):
+    """Probabilities' logarithm: logits of the same decisions."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.inner(x)
+        return found.clamp_min(torch.finfo(found.dtype).tiny).log()
+
+
+def with_logits(subject: Subject, data: Dataset) -> tuple[Subject, list[CheckResult]]:
+    """Return the subject, the logarithm in place of probabilities where it returns them, and a check of that."""
+    x = data.inputs[:_SAMPLES].to(subject.device)
+    target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
+    with torch.no_grad():
+        logits = target(x)
+    if not checks.look_like_probabilities(logits):
+        return subject, []
+    text = "the model returns probabilities; their logarithm stands in for logits"
+    check = CheckResult(
+        name="logits",
+        status="warn",
+        value=None,
+        message=text,
+        action="remove the last softmax from the model",
+    )
+    return replace(subject, engine=_Logarithm(subject.engine), quick=None), [check]
 
 
 def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
@@ -34,7 +67,7 @@ def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
         raise InputError(
             "logits",
             got="rows in [0, 1] that sum to 1, as a softmax returns",
-            fix="removing the last softmax",
+            fix="removing the last softmax, or --remedy, which takes the logarithm",
         )
     return [
         _batch_independence(subject, target, x, logits),

@@ -20,10 +20,12 @@ from robustgeom.errors import InputError, unknown
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
 from robustgeom.harness.attacking import Battle, applicable, left_out
-from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds
+from robustgeom.harness.diagnosis import diagnose
+from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds, with_logits
 from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.plan import padded
+from robustgeom.harness.remedies import remedies
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
 from robustgeom.harness.target import PAD
@@ -33,6 +35,7 @@ from robustgeom.records import (
     CheckResult,
     DataInfo,
     Header,
+    RemedyResult,
     RunRecord,
     SuiteInfo,
     ThreatInfo,
@@ -43,6 +46,7 @@ from robustgeom.words import radius_text
 
 __all__ = ["evaluate"]
 
+REMEDY = "remedy: "
 Status = Literal["complete", "interrupted", "failed"]
 _EXAMPLES = 8
 
@@ -101,9 +105,12 @@ class _Run:
     snapshot: tuple[Tensor, Tensor, Tensor] | None = None
     tables: dict[str, pa.Table] = field(default_factory=dict)
     notes: list[CheckResult] = field(default_factory=list)
+    failures: list[CheckResult] = field(default_factory=list)
+    diagnosis: dict[str, Any] = field(default_factory=dict)
+    answered: list[RemedyResult] = field(default_factory=list)
 
     def execute(self) -> None:
-        """Judge clean samples, run every attack at every radius, then the analyzers."""
+        """Judge clean samples, run every attack at every radius, the failure checks, then the analyzers."""
         self._tell("clean", 0.0)
         self.battle.look()
         radii = [r for r in self.table.grid if r > 0]
@@ -113,24 +120,48 @@ class _Run:
             if radius == max(self.table.headlines):
                 worst = self.battle.worst
                 self.snapshot = worst.log_p.clone(), worst.prediction.clone(), self.battle.worst_x.clone()
+        self._check(self.total - 1 - self.options.analyze)
         if self.options.analyze:
             self._analyze(self.total - 1)
 
     @property
     def total(self) -> int:
-        """Jobs of the run: one an attack and radius, and one for the analyzers."""
-        return len(self.attacks) * sum(r > 0 for r in self.table.grid) + self.options.analyze
+        """Jobs of the run: one an attack and radius, one for the failure checks, and one for the analyzers."""
+        own = [s for s in self.attacks if not s.name.startswith(REMEDY)]
+        return len(own) * sum(r > 0 for r in self.table.grid) + 1 + self.options.analyze
 
-    def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
-        began, job = (
-            perf_counter(),
-            f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}",
-        )
-        self._tell(job, float(index))
-        self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
-        standing = int(self.battle.standing.sum())
-        line = f"{job}: {standing} of {len(self.data)} stand ({perf_counter() - began:.1f} s)"
-        self._tell(job, index + 1.0, line)
+    def _check(self, index: int) -> None:
+        """Run the failure checks, and where asked to their remedies and then the checks again."""
+        began = perf_counter()
+        self._tell("failure checks", float(index))
+        self._diagnose()
+        if self.options.remedy:
+            for spec, answers in remedies(self._checks(), self.battle).values():
+                self._answer(spec, answers, index)
+            if self.answered:
+                self._diagnose()
+        fired = ", ".join(f"{c.status}: {c.name}" for c in self.failures if c.status != "pass") or "all pass"
+        self._tell("failure checks", index + 1.0, f"failure checks: {fired} ({perf_counter() - began:.1f} s)")
+
+    def _diagnose(self) -> None:
+        self.failures, self.diagnosis = diagnose(self.battle, self.attacks)
+
+    def _answer(self, spec: AttackSpec, answers: list[str], index: int) -> None:
+        """Fight with an attack that answers checks at every headline radius."""
+        self.attacks = [*self.attacks, spec]
+        stood = {radius: int(self.battle.standing_at(radius).sum()) for radius in self.table.headlines}
+        for radius in self.table.headlines:
+            job = f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
+            self._tell(job, float(index))
+            self.battle.fight(spec, radius, lambda _: None)
+            left = int(self.battle.standing_at(radius).sum())
+            self.answered.append(
+                RemedyResult(
+                    attack=spec.name, radius=radius, answers=answers, before=stood[radius], after=left
+                )
+            )
+            line = f"{job}: {stood[radius]} stood, {left} stand, for {', '.join(answers)}"
+            self._tell(job, index + 0.5, line)
 
     def _analyze(self, index: int) -> None:
         began = perf_counter()
@@ -163,13 +194,6 @@ class _Run:
     def _header(self, status: Status, arguments: dict[str, Any], error: str | None) -> Header:
         data, battle = self.data, self.battle
         commit, dirty = provenance.commit()
-        found = [
-            *self.door,
-            *clean_checks(battle.clean, data),
-            in_bounds(battle.excess),
-            *all_ran(left_out(self.suite, self.attacks)),
-            *self.notes,
-        ]
         return Header(
             status=status,
             error=error,
@@ -202,16 +226,29 @@ class _Run:
                 "pad": PAD,
                 "engine": self.subject.form,
                 "jobs": battle.jobs,
+                "checks": self.diagnosis,
             },
             arguments=arguments,
             resolved=self._resolved(),
-            checks=found,
+            checks=[*self._checks(), *self.notes],
+            remedies=self.answered,
             totals=Totals(
                 forward_calls=battle.spent[0],
                 backward_calls=battle.spent[1],
                 seconds=perf_counter() - self.began,
             ),
         )
+
+    def _checks(self) -> list[CheckResult]:
+        """Return all checks so far; one made after the attacks replaces the one of that name at the door."""
+        found = [
+            *self.door,
+            *clean_checks(self.battle.clean, self.data),
+            in_bounds(self.battle.excess),
+            *all_ran(left_out(self.suite, self.attacks)),
+            *self.failures,
+        ]
+        return list({check.name: check for check in found}.values())
 
     def _reached(self, status: str) -> list[float]:
         """Return the radii with at least one finished job: a curve must not claim more."""
@@ -283,7 +320,8 @@ def _prepare(
     under_test, samples = subject(
         model, samples, device=options.device, precision=options.precision, compiled=options.compiled
     )
-    door = at_the_door(under_test, samples)
+    under_test, door = with_logits(under_test, samples) if options.remedy else (under_test, [])
+    door += at_the_door(under_test, samples)
     attacks, others = applicable(chosen, under_test, samples, options.surrogate)
     battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size, surrogates=others)
     return _Run(under_test, samples, chosen, table, options, progress, battle, door, attacks)

@@ -21,7 +21,7 @@ class RunOptions:
     `eps` is in the input's units ("8/255" is accepted); `attacks` are references to attacks of your own, run
     after the suite's; `surrogate` is a model to transfer from in place of the suite's; `split` matters for data
     sets by name. `precision` bf16 and `compiled` (torch.compile) speed up the search on a GPU; every success is
-    confirmed in float32 on the network itself.
+    confirmed in float32 on the network itself. `remedy` runs the attacks that answer the failure checks that fired.
     """
 
     n: int | None = None
@@ -37,6 +37,7 @@ class RunOptions:
     precision: Precision = "float32"
     compiled: bool = False
     analyze: bool = True
+    remedy: bool = False
 
     def __post_init__(self) -> None:
         counts = {"n": 1 if self.n is None else self.n, "batch_size": self.batch_size}

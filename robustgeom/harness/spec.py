@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from robustgeom.harness.judge import SINGLE_DRAWS
 from robustgeom.threat import Norm
 
 __all__ = ["Analysis", "AttackSpec", "Suite"]
@@ -39,8 +40,9 @@ class Analysis(_Section):
 
 
 class Suite(_Section):
-    """A versioned list of attacks; `eot` and `judge_draws` are noise draws, used for stochastic models only.
+    """A versioned list of attacks.
 
+    For stochastic models only, `eot` is noise draws a gradient and `judge_draws` the most draws a decision.
     It meets the radii of the threat table's grid, or only its headlines. An `exhaustive` suite spares no sample that
     has fallen, so that the accuracy under each attack by itself can be read off.
     """
@@ -53,7 +55,7 @@ class Suite(_Section):
     radii: Literal["grid", "headlines"] = "grid"
     exhaustive: bool = False
     eot: PositiveInt = 8
-    judge_draws: PositiveInt = 32
+    judge_draws: int = Field(default=128, ge=SINGLE_DRAWS)
     attacks: list[AttackSpec] = Field(min_length=1)
     analysis: Analysis = Analysis()
 

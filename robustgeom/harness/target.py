@@ -54,7 +54,7 @@ class Target:
     because the last bits of a row's logits depend on the batch's shape. Noise is keyed by (seed, sample id,
     draw) for our own noise layers, and by the batch for others.
     `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw. `exact` is the same in full
-    precision, where `forward` is not.
+    precision, where `forward` is not. `watch` is told of every answer: the inputs (k, ...), rows (k,), logits.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -64,6 +64,7 @@ class Target:
     classes: int | None = None
     rows_a_pass: int = PIECE
     exact: Target | None = None
+    watch: Callable[[Tensor, Tensor, Tensor], None] | None = None
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
     _asked: int = field(init=False, default=0)
@@ -91,11 +92,17 @@ class Target:
             )
         self._asked += 1
         rows = torch.arange(len(self.ids))
-        return self.query(x, rows, torch.full_like(rows, self._asked - 1))
+        return self._watched(x, rows, torch.full_like(rows, self._asked - 1))
 
     def at(self, rows: Tensor, draws: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""
-        return lambda x: self.query(x, rows, draws)
+        return lambda x: self._watched(x, rows, draws)
+
+    def _watched(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
+        logits = self.query(x, rows, draws)
+        if self.watch is not None:
+            self.watch(x.detach(), rows, logits.detach())
+        return logits
 
     def any_rows(self, x: Tensor) -> Tensor:
         """Return the logits of inputs (k, ...) of no sample in particular; their cost is spread over all samples.
@@ -128,6 +135,9 @@ class Target:
         padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
         with self._padded_randomness(rows, draws, extra, x.device):
             logits = checks.logits(self.run(padded), rows=len(padded), classes=self.classes)
+        if padded.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            # Logits cut off from the input: a gradient of zero, for the failure checks to find.
+            logits = logits + 0 * padded.flatten(1).sum(1, keepdim=True)
         return logits[: len(x)]
 
     def _padded_randomness(

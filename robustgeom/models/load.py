@@ -36,7 +36,8 @@ def load_model(reference: str) -> nn.Module:
     if is_reference(reference):
         return _load_own(reference)
     card = read_card(reference)
-    model = build(card.architecture.name, card.architecture.arguments)
+    with torch.random.fork_rng(devices=[]):  # a new network draws weights; the caller's stream is not ours
+        model = build(card.architecture.name, card.architecture.arguments)
     _load_weights(model, card, content.find("model", reference).parent)
     return model.eval()
 

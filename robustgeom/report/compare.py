@@ -10,42 +10,31 @@ import numpy as np
 
 from robustgeom.errors import InputError, OutputError, unknown
 from robustgeom.files import write_text
-from robustgeom.records import CLEAN, CheckResult, RunRecord, Verdict
+from robustgeom.records import CLEAN, CheckResult, RunRecord, SuiteInfo, Verdict
 from robustgeom.report.claims import Claim, ClaimResult, judge
 from robustgeom.report.export import as_json, csv_tables
+from robustgeom.report.yields import AttackYield, attack_yields
 from robustgeom.stats import Interval, bootstrap, mcnemar
 from robustgeom.words import p_text, radius_text
 
-__all__ = ["AttackYield", "Comparison", "ModelResult", "Paired", "compare"]
+__all__ = ["Comparison", "ModelResult", "Paired", "compare"]
 
 TOLERANCE = 1e-12
-
-
-@dataclass(frozen=True)
-class AttackYield:
-    """How many clean-correct samples an attack fooled, up to the strictest headline radius.
-
-    `first`: those no attack before it in the suite's order had fooled. `met`: those it was tried on; a suite
-    that spares fallen samples tries its later attacks on fewer.
-    """
-
-    attack: str
-    met: int
-    first: int
-    at_all: int
 
 
 @dataclass(frozen=True)
 class ModelResult:
     """One model's numbers, recomputed from its record; shares in [0, 1].
 
-    `robust` lacks the headline radii that an unfinished run did not reach.
+    `robust` lacks the headline radii that an unfinished run did not reach. `single_draw` is how often one noise
+    draw is right at those radii and, at 0, without attack; empty without noise.
     """
 
     name: str
     record: RunRecord
     accuracy: Interval
     robust: dict[float, Interval]
+    single_draw: dict[float, float]
     curve: tuple[tuple[float, Interval], ...]
     yields: tuple[AttackYield, ...]
     checks: tuple[CheckResult, ...]
@@ -93,12 +82,17 @@ class Comparison:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """One sentence per finding at the strictest headline, the most telling first."""
+        """One sentence per finding at the strictest headline, the most telling first, then the doubts."""
+        doubts = (f"{m.name} is {m.verdict}." for m in self.models if not m.verdict.trustworthy)
+        return (*self.findings, *doubts)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """One sentence per comparison at the strictest headline, or per model where there is nothing to compare."""
         pairs = [p for p in self.paired if p.radius == self.strictest]
         # Numbers that can be believed come first, however large the others are.
         pairs.sort(key=lambda p: (bool(self._doubtful(p)), -abs(p.difference.value)))
-        found = [self._against(p) for p in pairs] or [self._alone(m) for m in self._reached_first()]
-        return (*found, *(f"{m.name} is {m.verdict}." for m in self.models if not m.verdict.trustworthy))
+        return tuple(self._against(p) for p in pairs) or tuple(map(self._alone, self._reached_first()))
 
     def model(self, name: str) -> ModelResult:
         """Return the model called `name` here; raises `UnknownNameError`."""
@@ -139,15 +133,22 @@ class Comparison:
 
     def _cautions(self, pair: Paired) -> list[str]:
         doubtful = self._doubtful(pair)
-        found = [f"; not to be relied on while {' and '.join(doubtful)} is suspicious"] if doubtful else []
-        suites = [self.model(n).record.header.suite for n in (pair.name, pair.baseline)]
+        found = [f"; not to be relied on while {' and '.join(doubtful)}"] if doubtful else []
+        suites, remedies = zip(*(self._met(n) for n in (pair.name, pair.baseline)), strict=True)
         if suites[0].digest != suites[1].digest:
             met = ["/".join([s.name, *(str(a.get("name")) for a in s.attacks)]) for s in suites]
             found.append(f"; the two met different attacks ({met[0]} and {met[1]})")
+        elif remedies[0] != remedies[1]:
+            found.append("; the two met different remedies")
         return found
 
+    def _met(self, name: str) -> tuple[SuiteInfo, set[str]]:
+        header = self.model(name).record.header
+        return header.suite, {r.attack for r in header.remedies}
+
     def _doubtful(self, pair: Paired) -> list[str]:
-        return [n for n in (pair.name, pair.baseline) if not self.model(n).verdict.trustworthy]
+        verdicts = {n: self.model(n).verdict for n in (pair.name, pair.baseline)}
+        return [f"{n} is {v.word}" for n, v in verdicts.items() if not v.trustworthy]
 
     def _reached_first(self) -> list[ModelResult]:
         return sorted(self.models, key=lambda m: self.strictest not in m.robust)
@@ -159,7 +160,9 @@ class Comparison:
             return f"{model.name} finished no attack; it is right on {model.accuracy} without one."
         if robust is None:
             return f"{model.name} did not reach {place}."
-        caution = "" if model.verdict.trustworthy else "; this number is suspicious"
+        caution = (
+            "" if model.verdict.trustworthy else f"; not to be relied on while it is {model.verdict.word}"
+        )
         return f"{model.name} keeps {robust} at {place}, from {model.accuracy} without attack{caution}."
 
 
@@ -249,39 +252,20 @@ def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> Model
         raise InputError(f"clean predictions of {name}", got="none", fix="evaluating it again")
     grid = record.header.threat.grid
     reached = [r for r in headlines if _has(grid, r)]
+    noisy = record.header.model.noise != "none"
     return ModelResult(
         name=name,
         record=record,
         accuracy=record.accuracy,
         robust={r: record.robust_accuracy_at(r) for r in reached},
+        single_draw={r: record.single_draw_accuracy_at(r) for r in ([0.0, *reached] if noisy else [])},
         curve=tuple((r, record.robust_accuracy_at(r)) for r in sorted({*grid, *reached})),
-        yields=_yields(record, max(headlines)),
+        yields=attack_yields(record, max(headlines)),
         checks=tuple(record.checks),
         verdict=record.verdict,
         status="partial" if record.header.status == "interrupted" else record.header.status,
         covered=covered,
     )
-
-
-def _yields(record: RunRecord, radius: float) -> tuple[AttackYield, ...]:
-    columns = {n: np.asarray(record.samples[n]) for n in ("sample_id", "attack", "radius", "success")}
-    right = np.asarray(record.header.data.sample_ids)[record.clean_mask()]
-    kept = (columns["radius"] <= radius + TOLERANCE) & np.isin(columns["sample_id"], right)
-    taken: set[int] = set()
-    found = []
-    for attack in _attack_order(record):
-        tried = kept & (columns["attack"] == attack)
-        fooled = {int(i) for i in columns["sample_id"][tried & columns["success"]]}
-        met = len(np.unique(columns["sample_id"][tried]))
-        found.append(AttackYield(attack, met, len(fooled - taken), len(fooled)))
-        taken |= fooled
-    return tuple(found)
-
-
-def _attack_order(record: RunRecord) -> list[str]:
-    seen = list(dict.fromkeys(record.samples["attack"].to_pylist()))
-    listed = [str(a["name"]) for a in record.header.suite.attacks if "name" in a]
-    return [a for a in dict.fromkeys([*listed, *seen]) if a in seen and a != CLEAN]
 
 
 def _paired(model: ModelResult, base: ModelResult) -> Iterator[Paired]:

@@ -7,11 +7,12 @@ import io
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from robustgeom.records import ANALYZER_COLUMNS, CheckResult
 from robustgeom.report.tables import LOGIT_MEASURES, analyzer_rows
+from robustgeom.report.yields import AttackYield
 
 if TYPE_CHECKING:
     from robustgeom.report.compare import Comparison, ModelResult, Paired
@@ -20,6 +21,7 @@ __all__ = ["as_json", "csv_tables"]
 
 # What a table without a row is headed by, so that whoever reads it finds its columns.
 EMPTY = {
+    "attacks": ["model", *(f.name for f in fields(AttackYield))],
     "checks": ["model", *CheckResult.model_fields],
     "geometry": list(ANALYZER_COLUMNS.names),
     "logits": ["model", "seed", "condition", "sample_id", "label", "prediction", *LOGIT_MEASURES],
@@ -32,10 +34,11 @@ def as_json(comparison: Comparison) -> str:
 
 
 def csv_tables(comparison: Comparison) -> dict[str, str]:
-    """Return {name: CSV text}: models, curves, checks, geometry and logits, one measurement per row."""
+    """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row."""
     tables = {
         "models": _model_rows(comparison),
         "curves": _curve_rows(comparison),
+        "attacks": _attack_rows(comparison),
         "checks": _check_rows(comparison),
         "geometry": _geometry_rows(comparison.models),
         "logits": _logit_rows(comparison.models),
@@ -82,6 +85,10 @@ def _curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+def _attack_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    return [{"model": m.name, **asdict(y)} for m in comparison.models for y in m.yields]
+
+
 def _check_rows(comparison: Comparison) -> list[dict[str, Any]]:
     return [{"model": m.name, **check.model_dump()} for m in comparison.models for check in m.checks]
 
@@ -93,9 +100,11 @@ def _model_content(model: ModelResult) -> dict[str, Any]:
         "status": model.status,
         "accuracy": asdict(model.accuracy),
         "robust": [{"radius": r, **asdict(i)} for r, i in model.robust.items()],
+        "single_draw": [{"radius": r, "value": v} for r, v in model.single_draw.items()],
         "curve": [{"radius": r, **asdict(i)} for r, i in model.curve],
         "yields": [asdict(y) for y in model.yields],
         "checks": [c.model_dump() for c in model.checks],
+        "verdict": model.verdict.word,
         "trustworthy": model.verdict.trustworthy,
         "reasons": list(model.verdict.reasons),
         "fingerprint": model.record.fingerprint(),
@@ -108,6 +117,7 @@ def _model_row(model: ModelResult, norm: str, radius: float, pair: Paired | None
     return {
         "model": model.name,
         "status": model.status,
+        "verdict": model.verdict.word,
         "trustworthy": model.verdict.trustworthy,
         "noise": model.record.header.model.noise,
         "n": model.accuracy.n,
@@ -119,6 +129,7 @@ def _model_row(model: ModelResult, norm: str, radius: float, pair: Paired | None
         "robust": robust.value,
         "robust_low": robust.low,
         "robust_high": robust.high,
+        "single_draw": model.single_draw.get(radius),
         "difference": pair.difference.value if pair else None,
         "difference_low": pair.difference.low if pair else None,
         "difference_high": pair.difference.high if pair else None,

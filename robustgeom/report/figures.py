@@ -107,7 +107,7 @@ def _accuracy_finding(comparison: Comparison) -> str:
 
 def _fall(model: ModelResult, radius: float) -> str:
     robust, clean = percent(model.robust[radius].value), percent(model.accuracy.value)
-    doubt = "" if model.verdict.trustworthy else " (suspicious)"
+    doubt = "" if model.verdict.trustworthy else f" ({model.verdict.word})"
     return f"{model.name} is right on {robust} of the samples{doubt}, {clean} without attack"
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustgeom.files import write_text
+from robustgeom.records import CheckResult
 from robustgeom.report.claims import RULES, ClaimResult
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.figures import (
@@ -28,6 +29,7 @@ from robustgeom.report.figures import (
 )
 from robustgeom.report.images import examples
 from robustgeom.stats import Interval
+from robustgeom.verdicts import by_urgency, check_cost, particulars, remedied, remedy_sentences
 from robustgeom.words import p_text, percent, points, radius_text
 
 __all__ = ["render", "write_report"]
@@ -61,6 +63,8 @@ def render(comparison: Comparison) -> str:
         "budgets": _budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],
         "checks": _check_matrix(comparison),
+        "costs": _costs(comparison),
+        "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
         "specs": _json([accuracy, *geometry, *logits]),
@@ -82,6 +86,8 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "interval": _interval,
+        "particulars": particulars,
+        "remedy_sentences": remedy_sentences,
         "percent": percent,
         "p": p_text,
         "status": STATUS_WORDS.__getitem__,
@@ -150,10 +156,19 @@ def _mean_interval(column: list[Interval]) -> Interval:
     return Interval(value, low, high, column[0].n)
 
 
-def _check_matrix(comparison: Comparison) -> list[tuple[str, list[Any]]]:
-    names = dict.fromkeys(c.name for m in comparison.models for c in m.checks)
+def _check_matrix(comparison: Comparison) -> list[tuple[str, list[CheckResult | None]]]:
+    """Return the checks' names with what each says of every model; those that failed or warned of any come first."""
+    names = dict.fromkeys(c.name for c in by_urgency(c for m in comparison.models for c in m.checks))
     found = [{c.name: c for c in m.checks} for m in comparison.models]
     return [(name, [by.get(name) for by in found]) for name in names]
+
+
+def _costs(comparison: Comparison) -> list[tuple[list[str], str]]:
+    """Return what the checks cost, each sentence once, with the models it is about."""
+    found: dict[str, list[str]] = {}
+    for model in comparison.models:
+        found.setdefault(" ".join(check_cost(model.record)), []).append(model.name)
+    return [(names, text) for text, names in found.items() if text]
 
 
 def _interval(interval: Interval) -> str:
@@ -224,13 +239,14 @@ def _command(model: ModelResult) -> str | None:
         "norm": header.threat.norm,
         "n": len(header.data.sample_ids),
         "seed": header.seed,
-        **{k: passed[k] for k in ("eps", "batch_size", "data_dir") if passed.get(k) is not None},
+        **{k: passed[k] for k in ("eps", "batch_size", "data_dir", "surrogate") if passed.get(k) is not None},
     }
     if any(str(v).startswith("object:") for v in (header.model.reference, *options.values())):
         return None
     flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
     own = [part for attack in passed.get("attacks") or () for part in ("--attack", str(attack))]
-    bare = ["--no-analyze"] if passed.get("analyze") is False else []
+    switches = {"--no-analyze": passed.get("analyze") is False, "--remedy": passed.get("remedy") is True}
+    bare = [flag for flag, given in switches.items() if given]
     return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own, *bare])
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import sync_playwright
 
-from robustgeom.records import ANALYZER_COLUMNS, SAMPLE_SCHEMA, CheckResult, Header, RunRecord
+from robustgeom.records import ANALYZER_COLUMNS, SAMPLE_SCHEMA, CheckResult, Header, RemedyResult, RunRecord
 from robustgeom.report import CLAIMS, compare, write_report
 
 N = 60
@@ -57,9 +57,17 @@ def _header(name, status, model):
         plan={"chunk": 32},
         arguments={"suite": "quick-linf"},
         resolved={"suite": "quick-linf"},
-        checks=checks if status != "complete" else checks[1:],
+        checks=[*(checks if status != "complete" else checks[1:]), *_passed()],
+        remedies=[RemedyResult(attack="pgd", radius=0.1, answers=["convergence"], before=9, after=8)],
         totals={"forward_calls": 40 * N, "backward_calls": 20 * N, "seconds": 2.0},
     )
+
+
+def _passed():
+    text = "gradients of another network fool 0 of 128 samples that survived the suite at linf 0.1"
+    return [
+        CheckResult(name=f"check number {i}", status="pass", value=i / 7, message=text) for i in range(18)
+    ]
 
 
 def _samples(rng, scale):

@@ -92,9 +92,22 @@ def test_the_page_is_complete_without_scripts(visit):
     told = seen.page.locator("header noscript")
     assert "Every chart's numbers are in the table below it" in told.inner_text()
     assert told.bounding_box()["height"] > 20
-    seen.page.locator("summary").first.click()
+    seen.page.locator("figure summary").first.click()
     assert seen.page.locator("figure table").first.is_visible()
     assert [c for c in seen.complaints if "script" not in c.lower()] == []
+
+
+def test_verdicts_are_seen_at_once_and_passed_checks_open_by_key(visit):
+    page = visit(400).page
+    verdicts = page.get_by_role("list", name="Verdict on each model").get_by_role("listitem")
+    assert verdicts.count() == 4
+    assert verdicts.first.bounding_box()["y"] < 200
+    assert page.get_by_role("link", name="Remedies").is_visible()
+    cell = page.get_by_role("row", name="check number 3").get_by_role("cell").first
+    assert cell.inner_text() == "pass 0.4286"
+    cell.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert "fool 0 of 128 samples" in cell.inner_text()
 
 
 def test_keyboard_and_screen_readers_find_their_way(visit):

@@ -120,7 +120,8 @@ def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(defense):
     )
     out = defense / "runs" / "quick-linf"
     assert done.returncode == 3, done.stderr  # an untrained net is no better than chance: a check fired
-    assert "clean accuracy" in done.stderr
+    assert done.stdout.startswith("my_defense: not evaluated because clean accuracy is ")
+    assert "fail  clean accuracy: " in done.stdout
     assert load_record(out / "runs" / "my_defense").header.model.reference == "my_defense.py:build"
     assert "my_defense" in (out / "report.html").read_text()
     assert done.stdout.strip().endswith("report.html")
@@ -224,6 +225,7 @@ def test_report_compares_records(finished):
 
 def test_show_describes_records_models_suites_and_attacks(finished):
     record = run("show", "a/runs/fmnist-cnn-pgd-at", cwd=finished)
+    assert record.stdout.startswith("fmnist-cnn-pgd-at: ")
     assert "clean accuracy" in record.stdout
     header = json.loads(run("show", "a/runs/fmnist-cnn-pgd-at", "--json", cwd=finished).stdout)
     assert header["arguments"]["eps"] == "8/255"

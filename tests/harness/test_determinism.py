@@ -11,7 +11,7 @@ N = 96
 
 
 def small(suite="quick-linf", **changes):
-    return load_suite(suite).model_copy(update={"eot": 4, "judge_draws": 8, **changes})
+    return load_suite(suite).model_copy(update={"eot": 4, "judge_draws": 32, **changes})
 
 
 def run(model, batch_size=64, *, analyze=False, seed=0):

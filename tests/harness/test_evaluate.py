@@ -210,7 +210,7 @@ class OwnNoise(Wrapped):
 
 
 def test_a_users_own_noise_is_found_and_the_record_repeats():
-    suite = load_suite("quick-linf").model_copy(update={"eot": 2, "judge_draws": 4})
+    suite = load_suite("quick-linf").model_copy(update={"eot": 2, "judge_draws": 20})
     options = RunOptions(n=32, eps="4/255", analyze=False)
     first, second = (evaluate(OwnNoise(None).eval(), suite=suite, options=options) for _ in range(2))
     assert first.header.model.noise == "batch"
@@ -220,18 +220,25 @@ def test_a_users_own_noise_is_found_and_the_record_repeats():
 
 
 def test_noise_is_judged_over_repeated_fresh_draws():
-    suite = load_suite("quick-linf").model_copy(update={"eot": 2, "judge_draws": 16})
+    suite = load_suite("quick-linf").model_copy(update={"eot": 2, "judge_draws": 48})
     record = evaluate(
         "fmnist-cnn-gaussian", suite=suite, options=RunOptions(n=64, eps="8/255", analyze=False)
     )
     assert record.header.model.noise == "keyed"
     rates = record.samples["correct_rate"].to_pylist()
     assert any(0 < rate < 1 for rate in rates)
-    assert all(round(rate * 16, 3) == round(rate * 16) for rate in rates)
+    rows = [row for row in record.samples.to_pylist() if row["attack"] == "clean"]
+    assert {row["forward_calls"] for row in rows} >= {20, 48}  # most rows are decided soon, some never
+    for row in rows:
+        votes = row["correct_rate"] * row["forward_calls"]
+        assert votes == pytest.approx(round(votes))
+        assert 20 <= row["forward_calls"] <= 48
+        assert not row["near_tie"] or (row["forward_calls"], row["prediction"] != row["label"]) == (48, True)
+    assert record.single_draw_accuracy_at("8/255") < record.single_draw_accuracy
 
 
 def test_variants_serve_as_gradient_sources_only_where_they_exist():
-    suite = load_suite("strong-linf").model_copy(update={"eot": 2, "judge_draws": 4})
+    suite = load_suite("strong-linf").model_copy(update={"eot": 2, "judge_draws": 20})
     short = [spec.model_copy(update={"settings": {**spec.settings, "steps": 2}}) for spec in suite.attacks]
     suite = suite.model_copy(update={"attacks": short})
     options = RunOptions(n=32, eps="8/255", analyze=False)

@@ -11,9 +11,12 @@ from torch import nn
 from robustgeom import content
 from robustgeom.attacks import ATTACKS
 from robustgeom.data.load import load_dataset
+from robustgeom.data.threats import threat_table
 from robustgeom.errors import InputError, ReferenceNotFoundError, UnknownNameError
+from robustgeom.harness.attacking import Battle
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions, Unfinished
+from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import AttackSpec, load_suite
 from robustgeom.models.load import load_model
 from robustgeom.threat import ThreatModel
@@ -131,7 +134,7 @@ def test_variants_may_be_declared_on_the_class():
 def test_one_draw_a_gradient_does_not_end_an_attack_on_a_lucky_draw():
     accuracies = {}
     for eot in (1, 4):
-        suite = load_suite("quick-linf").model_copy(update={"eot": eot, "judge_draws": 16})
+        suite = load_suite("quick-linf").model_copy(update={"eot": eot, "judge_draws": 64})
         record = evaluate(
             "fmnist-cnn-gaussian", suite=suite, options=RunOptions(n=48, eps=0.1, analyze=False)
         )
@@ -148,12 +151,52 @@ def test_a_sample_need_not_survive_new_noise_in_every_job(tmp_path):
     )
     model = Around(lambda x: x + 0.6 * torch.randn_like(x)).eval()
     pgd = AttackSpec(name="one-step", attack="pgd", settings={"steps": 1})
-    suite = suite_with(pgd, eot=1, judge_draws=4)
+    suite = suite_with(pgd, eot=1, judge_draws=40)
     options = RunOptions(n=96, eps=1e-6, batch_size=32, analyze=False, attacks=mine(*names))
     record = evaluate(model, suite=suite, options=options)
     assert record.header.model.noise == "batch"
     # A perturbation of 1e-6 decides nothing against noise of 0.6.
     np.testing.assert_array_equal(record.robust_mask(), record.clean_mask())
+
+
+def test_rows_of_several_batches_meet_the_noise_of_their_own_batch():
+    model = Around(lambda x: x + 0.6 * torch.randn_like(x)).eval()
+    found, data = subject(model, load_dataset("fashion-mnist", split="eval", limit=96))
+    battle = Battle(found, data, load_suite("quick-linf"), threat_table(data.name, "linf"), 0, batch_size=32)
+    battle.look()
+    rows = torch.randperm(96, generator=torch.Generator().manual_seed(0))[:50]
+    again = battle.judge_all(data.inputs[rows], rows)
+    assert found.noise == "batch"
+    assert again.draws.unique().numel() > 1
+    for name, value in vars(again).items():
+        torch.testing.assert_close(value, getattr(battle.clean, name)[rows])
+
+
+def test_the_worst_point_of_a_noisy_model_is_one_that_fools_it(tmp_path):
+    class Voting(nn.Module):
+        """Class 0 on a share x[:, 0] of the draws, as surely as x[:, 1] says; else class 1, barely."""
+
+        def forward(self, x):
+            first = torch.rand(len(x)) < x[:, 0]
+            nothing = torch.zeros(len(x))
+            sure, barely = torch.where(first, 9 * x[:, 1], nothing), torch.where(first, nothing, 0.02)
+            return torch.stack([sure, barely], 1)
+
+    moved = (
+        "def {}(model, inputs, labels, *, threat):\n    return inputs.new_tensor([{}]).expand_as(inputs)\n"
+    )
+    mine = own_attacks(tmp_path, moved.format("outvoted", "0.3, 1") + moved.format("timid", "1, 0.01"))
+    suite = suite_with(
+        AttackSpec(name="a", attack="pgd", settings={"steps": 1}), exhaustive=True, judge_draws=256
+    )
+    data = torch.ones(40, 2), torch.zeros(40, dtype=torch.int64)
+    options = RunOptions(eps=1.0, analyze=False, attacks=mine("outvoted", "timid"))
+    record = evaluate(Voting().eval(), data, suite, options=options)
+    margins = {r["attack"]: r["margin"] for r in record.samples.to_pylist() if r["radius"] == 1}
+    assert margins["outvoted"] > margins["timid"] > 0
+    assert record.accuracy_under("timid", 1.0).value == 1
+    assert record.robust_accuracy.value == 0
+    assert (record.arrays["examples.predictions"] == 1).all()
 
 
 def test_a_variant_with_noise_of_its_own_is_keyed_and_repeats():
@@ -167,7 +210,7 @@ def test_a_variant_with_noise_of_its_own_is_keyed_and_repeats():
             return self.net(x)
 
     spec = AttackSpec(name="a", attack="pgd", settings={"steps": 2}, source="same")
-    suite = suite_with(spec, eot=2, judge_draws=2)
+    suite = suite_with(spec, eot=2, judge_draws=20)
     first, second = (evaluate(Declared().eval(), suite=suite, options=OPTIONS) for _ in range(2))
     assert first.fingerprint() == second.fingerprint()
 

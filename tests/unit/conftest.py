@@ -25,6 +25,8 @@ def build_record(
     norm: str = "linf",
     status: str = "complete",
     checks: Any = (),
+    diagnosis: dict[str, Any] | None = None,
+    remedies: Any = (),
     data_hash: str = "d" * 64,
     model: dict[str, Any] | None = None,
     tables: dict[str, pa.Table] | None = None,
@@ -68,11 +70,13 @@ def build_record(
         plan={
             "jobs": [
                 {"attack": a, "radius": r, "chunks": [len(ids)]} for a in fooled or {} for r in grid if r > 0
-            ]
+            ],
+            **({"checks": diagnosis} if diagnosis else {}),
         },
         arguments={"suite": "quick-linf"},
         resolved={"suite": "quick-linf"},
         checks=list(checks),
+        remedies=list(remedies),
         totals={"forward_calls": 8 * len(ids), "backward_calls": 4 * len(ids), "seconds": 1.5},
     )
     rows = list(_sample_rows(ids, right, fooled or {}, grid))

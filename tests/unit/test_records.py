@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -59,6 +61,41 @@ def test_a_failure_at_a_small_radius_counts_at_larger_ones(make_record):
     assert patched.robust_mask(0.1).tolist() == [False, True, True, False]
 
 
+def _with_rates(record, rates):
+    """The same record with these shares of right draws, {(sample, attack, radius): share}."""
+    rows = record.samples.to_pylist()
+    for row in rows:
+        key = row["sample_id"], row["attack"], row["radius"]
+        row["correct_rate"] = rates.get(key, row["correct_rate"])
+    return replace(record, samples=pa.Table.from_pylist(rows, schema=record.samples.schema))
+
+
+def test_single_draw_accuracy_by_hand(make_record):
+    plain = make_record(fooled={"x": [9] * 4, "y": [9] * 4}, grid=(0.0, 0.1, 0.2), headlines=(0.2,))
+    rates = {
+        (10, "clean", 0.0): 0.9,
+        (10, "x", 0.1): 0.7,
+        (10, "y", 0.1): 0.8,
+        (10, "x", 0.2): 0.75,
+        (11, "y", 0.2): 0.3,
+        (13, "clean", 0.0): 0.2,
+    }
+    record = _with_rates(plain, rates)
+    assert record.single_draw_accuracy == pytest.approx((0.9 + 1 + 1 + 0.2) / 4)
+    # Under attack sample 13 is never right; what a smaller radius did counts at larger ones.
+    assert record.single_draw_accuracy_at(0.1) == pytest.approx((0.7 + 1 + 1 + 0) / 4)
+    assert record.single_draw_accuracy_at("0.2") == pytest.approx((0.7 + 0.3 + 1 + 0) / 4)
+    with pytest.raises(InputError, match="a radius that was evaluated"):
+        record.single_draw_accuracy_at(0.3)
+
+
+def test_without_noise_single_draw_accuracy_is_robust_accuracy(make_record):
+    record = make_record(fooled={"x": [0.1, 0.2, 9, 9]}, grid=(0.0, 0.1, 0.2), headlines=(0.2,))
+    assert record.single_draw_accuracy == record.accuracy.value
+    for radius in (0.0, 0.1, 0.2):
+        assert record.single_draw_accuracy_at(radius) == record.robust_accuracy_at(radius).value
+
+
 @pytest.mark.parametrize("radius", [-0.1, 0.2, "16/255", "half"])
 def test_a_radius_that_was_not_evaluated_is_refused(make_record, radius):
     with pytest.raises(InputError, match=r"expected a (finite )?radius"):
@@ -80,7 +117,9 @@ def test_verdict_names_failed_checks_and_unfinished_runs(make_record):
     assert not record.verdict.trustworthy
     assert record.verdict.reasons[0] == "masked: 60 % zero"
     assert "upper bound" in record.verdict.reasons[1]
-    assert str(make_record().verdict) == "no check failed"
+    assert record.verdict.word == "not evaluated"
+    assert str(make_record(checks=[failed]).verdict) == "suspicious because masked: 60 % zero"
+    assert str(make_record().verdict) == "trustworthy"
 
 
 def _truncate(folder):

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binomtest
 
 from robustgeom.errors import InputError, OutputError, UnknownNameError
-from robustgeom.records import CheckResult
+from robustgeom.records import CheckResult, RemedyResult
 from robustgeom.report import CLAIMS, compare, write_report
 
 NEVER = 9.0
@@ -61,12 +61,22 @@ def test_yields_count_clean_correct_samples_in_suite_order(pair):
     ]
 
 
+def test_costs_are_sums_over_samples_and_radii_up_to_the_strictest_headline(make_record):
+    record = make_record("net", clean=CLEAN, fooled=WEAK, grid=[0.0, 8 / 255, 0.1, 0.3])
+    pgd = compare([record]).models[0].yields[0]
+    # Two radii of the three, ten samples each, wrong ones too: a row costs 2 forward, 1 backward and 0.1 s.
+    assert (pgd.forward_calls, pgd.backward_calls) == (2 * 20, 20)
+    assert pgd.seconds == pytest.approx(2.0)
+    assert pgd.passes_per_sample == 6
+
+
 def test_an_attack_that_spares_the_fallen_met_fewer(pair):
     weak = pair[0]
     fallen = np.isin(np.asarray(weak.samples["sample_id"]), [10, 11, 12])
     spared = weak.samples.filter(pa.array(~(fallen & (np.asarray(weak.samples["attack"]) == "square"))))
     square = compare([type(weak)(weak.header, spared)]).models[0].yields[1]
     assert (square.met, square.first, square.at_all) == (5, 1, 2)
+    assert (square.forward_calls, square.backward_calls, square.passes_per_sample) == (2 * 14, 14, 6)
 
 
 def test_paired_difference_and_exact_test(pair):
@@ -151,7 +161,7 @@ def test_runs_that_were_all_cut_off_are_compared_where_all_have_been(make_record
     late = make_record("late", headlines=[0.1], **cut)
     comparison = compare([early, late])
     assert comparison.headlines == (8 / 255,)
-    assert "suspicious" in comparison.summary
+    assert "not to be relied on while late is not evaluated and early is not evaluated" in comparison.summary
     nothing = make_record("nothing", grid=[0.0], headlines=[0.0], clean=CLEAN, status="interrupted")
     assert compare([nothing]).summary.startswith("nothing finished no attack")
 
@@ -172,11 +182,33 @@ def test_two_that_met_different_attacks_are_not_called_more_or_less_robust(make_
     assert "b scores higher than a" in summary
     assert "the two met different attacks (weak/pgd/square and quick-linf/pgd/square)" in summary
     assert "is more robust than" in compare([first, second]).summary
+    remedy = RemedyResult(attack="square", radius=0.1, answers=["transfer"], before=7, after=7)
+    met = type(second)(second.header.model_copy(update={"remedies": [remedy]}), second.samples)
+    assert "b scores higher than a" in compare([first, met]).summary
+    assert "; the two met different remedies" in compare([first, met]).summary
+
+
+def test_a_single_draw_is_reported_with_noise_only(make_record, tmp_path):
+    noisy = make_record("noisy", clean=CLEAN, fooled=WEAK, model={"noise": "keyed"})
+    rates = np.where(np.asarray(noisy.samples["attack"]) == "clean", 0.9, 0.35)
+    column = noisy.samples.column_names.index("correct_rate")
+    samples = noisy.samples.set_column(column, "correct_rate", pa.array(rates))
+    comparison = compare([type(noisy)(noisy.header, samples), make_record("plain", clean=CLEAN, fooled=WEAK)])
+    assert comparison.models[0].single_draw == pytest.approx({0.0: 0.9, 8 / 255: 0.35, 0.1: 0.35})
+    assert comparison.models[1].single_draw == {}
+    rows = _read(comparison.to_csv(tmp_path)[0])
+    assert [r["single_draw"][:4] for r in rows] == ["0.35", "0.35", "", ""]
+    content = json.loads(comparison.save_json(tmp_path / "c.json").read_text())
+    assert [d["radius"] for d in content["models"][0]["single_draw"]] == [0.0, 8 / 255, 0.1]
+    page = write_report(comparison, tmp_path / "report.html").read_text()
+    assert page.count("<small>single draw 35.0 %</small>") == 2
+    assert page.count("<small>single draw 90.0 %</small>") == 1
 
 
 def test_tables_without_rows_still_name_their_columns(make_record, tmp_path):
     paths = compare([make_record("net", fooled={})]).to_csv(tmp_path)
     heads = {p.stem: p.read_text().splitlines()[0] for p in paths}
+    assert heads["attacks"].startswith("model,attack,met,first,at_all,forward_calls,backward_calls,seconds")
     assert heads["geometry"].startswith("model,seed,stage,condition,manifold,measure,value")
     assert heads["logits"].startswith("model,seed,condition,sample_id")
 
@@ -214,9 +246,15 @@ def _read(path):
 
 def test_csv_files_are_tidy(pair, tmp_path):
     paths = compare(pair).to_csv(tmp_path / "out")
-    names = ["models.csv", "curves.csv", "checks.csv", "geometry.csv", "logits.csv"]
+    names = ["models.csv", "curves.csv", "attacks.csv", "checks.csv", "geometry.csv", "logits.csv"]
     assert [p.name for p in paths] == names
-    models, curves, checks, geometry, logits = map(_read, paths)
+    models, curves, attacks, checks, geometry, logits = map(_read, paths)
+    assert [(r["model"], r["attack"], r["first"]) for r in attacks[1:3]] == [
+        ("weak", "square", "1"),
+        ("strong", "pgd", "1"),
+    ]
+    assert {(r["forward_calls"], r["passes_per_sample"]) for r in attacks} == {("40", "6.0")}
+    assert {r["verdict"] for r in models} == {"trustworthy"}
     assert [(r["model"], r["radius"], r["robust"]) for r in models][-1] == ("strong", "0.1", "0.7")
     assert models[0]["p_value"] == ""
     assert float(models[-1]["p_value"]) == pytest.approx(2 * 0.5**7)
@@ -243,7 +281,7 @@ def test_unwritable_places_leave_nothing_behind(pair, tmp_path):
 
 def test_a_table_of_another_kind_is_not_taken_for_geometry(make_record, tmp_path):
     record = make_record(fooled={}, tables={"notes": pa.table({"stage": ["fc"], "value": [1.0]})})
-    assert _read(compare([record]).to_csv(tmp_path)[3]) == []
+    assert _read(compare([record]).to_csv(tmp_path)[4]) == []
 
 
 def test_reports_never_import_torch():

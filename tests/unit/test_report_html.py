@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from robustgeom.errors import InputError, OutputError
-from robustgeom.records import CheckResult
+from robustgeom.records import CheckResult, RemedyResult
 from robustgeom.report import CLAIMS, compare, write_report
 from robustgeom.report.charts import COLOURS, accuracy_chart, geometry_chart, histogram_chart
 from robustgeom.report.images import examples
@@ -143,14 +144,15 @@ def test_headers_have_scope_and_pictures_have_words(page):
 
 
 def test_the_words_on_the_page(text):
-    flat = re.sub(r"<[^>]+>", " ", text[text.index("<body") : text.index('<script type="application/json"')])
-    flat = " ".join(flat.split())
+    flat = _flat(text)
     for expected in (
         "FAILED 0.64 64 % zero gradients Next: use soft-gates",
         "75.0 % [30.1, 95.4]",
         "partial",
         "an upper bound",
-        "pgd 3 3 2 2",
+        "pgd 3 3 2 2 16 8 6 0.8",
+        ": suspicious because masked: 64 % zero gradients. Robust accuracy 25.0 % [5, 70] at linf 0.1, clean 75.0 %.",
+        "plain : not evaluated because the run is interrupted",
         "At the last stage, fc, capacity goes from 0.4 clean to 0.1 attacked (-75 %); higher is better.",
         "attacked 0.400 \N{PLUS-MINUS SIGN} 0.010 15",
         "not tested",
@@ -174,6 +176,62 @@ def test_the_reading_of_one_bare_record(make_record, tmp_path):
         "no attack ran",
     ):
         assert expected in text
+
+
+def _flat(text):
+    body = text[text.index("<body") : text.index('<script type="application/json"')]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_verdicts_come_before_everything_else(text):
+    flat = _flat(text)
+    places = [
+        flat.index(t) for t in ("suspicious because masked", "plain : not evaluated", "2 models on 4 samples")
+    ]
+    assert places == sorted(places)
+    assert "is suspicious because" not in flat  # said once, in the verdict line
+
+
+def test_failed_checks_come_first_and_passed_ones_open_on_their_number(make_record, tmp_path):
+    def check(name, status):
+        action = "" if status == "pass" else f"mend {name}"
+        return CheckResult(name=name, status=status, value=0.5, message=f"what {name} found", action=action)
+
+    first = make_record("a", checks=[check("one", "pass"), check("two", "warn"), check("three", "pass")])
+    second = make_record("b", checks=[check("one", "pass"), check("two", "pass"), check("three", "fail")])
+    text = write_report(compare([first, second]), tmp_path / "r.html").read_text()
+    table = text[text.index('<table class="matrix">') :].partition("</table>")[0]
+    assert re.findall(r'<tr><th scope="row">(\w+)', table) == ["three", "two", "one"]
+    assert table.count("<details>") == 4
+    assert "Next: mend three" in table
+    assert "Next: mend one" not in table
+    assert "(1 warning, failure checks not run)" in text
+    assert "<strong>a, b.</strong> The failure checks did not run" in text
+
+
+def test_what_the_checks_cost_and_which_were_left_out(make_record, tmp_path):
+    left_out = {"eot_convergence": "does not apply", "black_box": "too few passes in the budget"}
+    diagnosis = {"samples": {"standing": 3, "fallen": 1}, "passes": 6, "allowed": 12, "left_out": left_out}
+    check = CheckResult(name="gradients", status="pass", value=0.0, message="all well")
+    record = make_record(fooled={"pgd": (9.0,) * 4}, checks=[check], diagnosis=diagnosis)
+    flat = _flat(write_report(compare([record]), tmp_path / "r.html").read_text())
+    # The record's attacks took 8 forward and 4 backward passes for each of 4 samples.
+    assert "The checks took 6 passes, 12.5 % of the attacks', on 3 standing and 1 fallen samples." in flat
+    assert "Left out: EOT convergence (does not apply); black box (too few passes in the budget)." in flat
+
+
+def test_remedies_are_shown_before_and_after(make_record, tmp_path):
+    fooled = {"pgd": (0.01, 9.0, 9.0, 9.0), "remedy: square": (9.0, 0.01, 0.05, 9.0)}
+    answer = {"attack": "remedy: square", "answers": ["transfer"]}
+    remedies = [RemedyResult(radius=8 / 255, before=2, after=1, **answer)]
+    remedies.append(RemedyResult(radius=0.1, before=2, after=0, **answer))
+    check = CheckResult(name="transfer", status="fail", value=0.5, message="1 of 2 fooled")
+    record = make_record("mended", fooled=fooled, remedies=remedies, checks=[check])
+    flat = _flat(write_report(compare([record, make_record("plain")]), tmp_path / "r.html").read_text())
+    assert "remedy: square 8/255 transfer 50.0 % [15.0, 85.0] 25.0 % [4.6, 69.9] -25.0 points" in flat
+    assert "At linf 0.1: 50.0 % before the remedies, 0.0 % after (square felled 2)." in flat
+    assert "Still flagged: transfer (fail)." in flat
+    assert "Remedies" not in _flat(write_report(compare([make_record()]), tmp_path / "p.html").read_text())
 
 
 def test_an_unwritable_place_leaves_nothing_behind(comparison, tmp_path):
@@ -284,6 +342,7 @@ def test_the_command_makes_the_record_again_or_is_not_given(make_record, tmp_pat
     mine = page(data="mine.npz", suite="mine.toml", data_dir="there", eps="8/255", analyze=False)
     for part in ("--data mine.npz", "--suite mine.toml", "--data-dir there", "--eps 8/255", "--no-analyze"):
         assert part in mine
+    assert "--surrogate net.py:f --remedy" in page(surrogate="net.py:f", remedy=True)
     assert "evaluated from Python; no command" in page(data="object:tuple", suite="quick-linf")
 
 

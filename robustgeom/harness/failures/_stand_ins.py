@@ -1,0 +1,102 @@
+"""What may give gradients in the model's place: another network, or the model with a blocked step passed through."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustgeom import content
+from robustgeom.harness.attacking import MODEL, Battle
+from robustgeom.harness.subject import subject
+from robustgeom.models.bpda import bpda
+from robustgeom.models.card import read_card
+from robustgeom.models.noise import noise_off
+
+__all__ = ["blocked", "pass_through", "surrogate"]
+
+_PASS_THROUGH = MODEL + "pass-through"
+_ROWS = 8
+
+
+def surrogate(battle: Battle) -> str | None:
+    """Return the source that names another network: the surrogate in use, else a standard zoo model of the same data.
+
+    None where there is none, or where it is the model itself.
+    """
+    in_use = [source for source in battle.surrogates if source != _PASS_THROUGH]
+    if in_use:
+        return in_use[0]
+    for name in content.names("model"):
+        card = read_card(name)
+        if card.data != battle.data.name or card.threat != "none" or card.rho > 0:
+            continue
+        found, _ = subject(name, battle.data, device=str(battle.subject.device))
+        if found.info.digest != battle.subject.info.digest:
+            battle.surrogates[MODEL + name] = found
+            return MODEL + name
+    return None
+
+
+def pass_through(battle: Battle) -> str | None:
+    """Return the source that is the model with each blocked module's gradient passed through as by the identity.
+
+    None where no module blocks gradients, or the model cannot be copied.
+    """
+    if _PASS_THROUGH in battle.surrogates:
+        return _PASS_THROUGH
+    x = battle.data.inputs[:_ROWS].to(battle.subject.device)
+    try:
+        copied = copy.deepcopy(battle.subject.engine)
+        names = blocked(copied, x)
+    except Exception:  # whatever a module of the user's does when it is called by itself
+        return None
+    if not names:
+        return None
+    for name in names:
+        module = copied.get_submodule(name)
+        module.forward = bpda(module.forward)
+    battle.surrogates[_PASS_THROUGH] = replace(battle.subject, engine=copied, quick=None)
+    return _PASS_THROUGH
+
+
+def blocked(network: nn.Module, x: Tensor) -> list[str]:
+    """Return the outermost modules of a network that keep their input's shape and let no gradient through.
+
+    x: (n, ...) inputs on which they are tried.
+    """
+    met: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: met.setdefault(name, args[0].detach()))
+        for name, module in network.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad(), noise_off():
+            network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found: list[str] = []
+    for name, given in met.items():
+        inside = any(name.startswith(outer + ".") for outer in found)
+        if not inside and _blocks(network.get_submodule(name), given):
+            found.append(name)
+    return found
+
+
+def _blocks(module: nn.Module, given: Any) -> bool:
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        return False
+    with torch.enable_grad(), noise_off():
+        leaf = given.clone().requires_grad_(True)
+        answer = module(leaf)
+        if not isinstance(answer, Tensor) or answer.shape != given.shape:
+            return False
+        if not answer.requires_grad:
+            return True
+        slope = torch.autograd.grad(answer, leaf, torch.ones_like(answer), allow_unused=True)[0]
+    return slope is None or not bool((slope != 0).any())
