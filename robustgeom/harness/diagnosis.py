@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures import FAILURES, WEIGHTS
 from robustgeom.harness.failures._case import BALLS, FEWEST, MOST, Case, TooFewPasses
+from robustgeom.harness.options import described
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import seed_of
 from robustgeom.records import CheckResult
@@ -16,12 +19,13 @@ __all__ = ["SHARE", "diagnose"]
 
 SHARE = 0.25
 """The checks take at most this part of the passes that the suite took."""
-_TOO_FEW = "too few passes in the budget"
-_OF_SURVIVORS = set(FAILURES) - {"dynamic_forward", "silent_success", "falls_with_radius"}
+_TOO_FEW, _NOT_HERE = "too few passes in the budget", "does not apply"
+_OF_ALL = {"dynamic_forward", "silent_success", "falls_with_radius"}
+"""Checks that do not need samples that stand."""
 
 
-def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResult], dict[str, object]]:
-    """Return the failure checks, and what they cost and which were left out.
+def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResult], dict[str, Any]]:
+    """Return the failure checks, and what they cost and which were left out, and why.
 
     They are made at the strictest headline radius at which samples stand, as the numbers beyond cannot be too high.
     Under spatial changes, corruptions and l0 the probes have no ball to search, so there are none.
@@ -32,45 +36,86 @@ def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResul
     radius = _doubted(battle)
     stands = battle.standing_at(radius)
     case = Case(battle, attacks, radius, stands, *_subsets(battle, stands))
-    total = int(SHARE * sum(battle.spent))
-    found: list[CheckResult] = []
-    left_out: dict[str, str] = {}
-    for index, name in enumerate(FAILURES):
-        ahead = sum(list(WEIGHTS.values())[index:])
-        case.allowance = int((total - case.spent) * WEIGHTS[name] / ahead)
-        if len(case.standing) < FEWEST and name in _OF_SURVIVORS:
-            left_out[name] = f"{len(case.standing)} samples stand"
-            continue
-        try:
-            check: CheckResult | None = FAILURES[name](case)
-        except TooFewPasses:
-            left_out[name] = _TOO_FEW
-            continue
-        if check is not None:
-            found.append(check)
-        else:
-            left_out[name] = "does not apply"
-    if len(case.standing) < FEWEST:
-        text = f"{len(case.standing)} samples stand at {case.place}: too few for gradients to matter"
-        found.append(CheckResult(name="gradients", status="pass", value=None, message=text))
-    found += _unpaid([name for name, why in left_out.items() if why == _TOO_FEW])
-    samples = {"standing": len(case.standing), "fallen": len(case.fallen)}
-    return found, {
+    allowed = int(SHARE * sum(battle.spent))
+    checks, left_out = _made(case, allowed)
+    cost = {
         "radius": radius,
-        "samples": samples,
+        "samples": {"standing": len(case.standing), "fallen": len(case.fallen)},
         "passes": case.spent,
-        "allowed": total,
+        "allowed": allowed,
         "left_out": left_out,
     }
+    return [*checks, *_few_stand(case), *_unpaid(left_out)], cost
 
 
-def _unpaid(names: list[str]) -> list[CheckResult]:
-    """Return a warning where the budget did not pay for some checks."""
-    if not names:
+def _made(case: Case, allowed: int) -> tuple[list[CheckResult], dict[str, str]]:
+    """Make all checks that apply, and say why the others were left out.
+
+    Each has its part of the passes and what the ones before left over; those that this does not pay for get another
+    turn with what is left in the end.
+    """
+    few = len(case.standing) < FEWEST
+    left_out = {
+        name: f"{len(case.standing)} samples stand" for name in FAILURES if few and name not in _OF_ALL
+    }
+    found: dict[str, CheckResult] = {}
+    wanted = [name for name in FAILURES if name not in left_out]
+    ahead = sum(WEIGHTS[name] for name in wanted)
+    for name in wanted:
+        case.allowance = (allowed - case.spent) * WEIGHTS[name] // ahead
+        ahead -= WEIGHTS[name]
+        _try(name, case, found, left_out)
+    for name in [name for name, why in left_out.items() if why == _TOO_FEW]:
+        case.allowance = allowed - case.spent
+        _try(name, case, found, left_out)
+    return [found[name] for name in wanted if name in found], left_out
+
+
+def _try(name: str, case: Case, found: dict[str, CheckResult], left_out: dict[str, str]) -> None:
+    left_out.pop(name, None)
+    try:
+        check = FAILURES[name](case)
+    except TooFewPasses:
+        left_out[name] = _TOO_FEW
+    except Exception as error:  # a network that fails in a check's batches must not cost the attacks' results
+        left_out[name] = described(error)
+    else:
+        if check is None:
+            left_out[name] = _NOT_HERE
+        else:
+            found[name] = check
+
+
+def _few_stand(case: Case) -> list[CheckResult]:
+    """Return a check of gradients that passes where hardly any sample stands, in place of the one at the door."""
+    if len(case.standing) >= FEWEST:
         return []
-    text = f"a quarter of the suite's passes does not pay for: {', '.join(names).replace('_', ' ')}"
+    text = f"{len(case.standing)} samples stand at {case.place}: too few for gradients to matter"
+    return [CheckResult(name="gradients", status="pass", value=None, message=text)]
+
+
+def _unpaid(left_out: dict[str, str]) -> list[CheckResult]:
+    """Return warnings where the budget did not pay for some checks, or some could not be made."""
+    few = [name for name, why in left_out.items() if why == _TOO_FEW]
+    broken = [
+        f"{name} ({why})"
+        for name, why in left_out.items()
+        if why not in (_TOO_FEW, _NOT_HERE) and not why.endswith(" samples stand")
+    ]
+    if not few and not broken:
+        return []
+    parts = [f"a quarter of the suite's passes does not pay for {', '.join(few)}"] if few else []
+    text = "; ".join([*parts, *broken]).replace("_", " ")
     action = "evaluate more samples (--n), at more radii, or with a stronger suite"
-    return [CheckResult(name="checks left out", status="warn", value=len(names), message=text, action=action)]
+    return [
+        CheckResult(
+            name="checks left out",
+            status="warn",
+            value=float(len(few) + len(broken)),
+            message=text,
+            action=action,
+        )
+    ]
 
 
 def _doubted(battle: Battle) -> float:

@@ -163,6 +163,15 @@ class _Run:
             line = f"{job}: {stood[radius]} stood, {left} stand, for {', '.join(answers)}"
             self._tell(job, index + 0.5, line)
 
+    def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
+        began = perf_counter()
+        job = f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
+        self._tell(job, float(index))
+        self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
+        standing = int(self.battle.standing.sum())
+        line = f"{job}: {standing} of {len(self.data)} stand ({perf_counter() - began:.1f} s)"
+        self._tell(job, index + 1.0, line)
+
     def _analyze(self, index: int) -> None:
         began = perf_counter()
         self._tell("geometry", float(index))

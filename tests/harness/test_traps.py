@@ -234,9 +234,10 @@ def test_gradients_that_are_not_numbers_fail_the_check_and_do_not_pass_for_succe
 @pytest.mark.parametrize(
     "change", [torch.Tensor.detach, lambda x: torch.zeros_like(x) + x.detach()], ids=["detached", "copied"]
 )
-def test_a_detached_input_is_a_failed_check_or_a_refusal_but_no_traceback(change):
-    with pytest.raises(InputError, match="logits without a gradient"):
-        evaluate(Around(change).eval(), options=OPTIONS)
+def test_a_detached_input_is_a_failed_check(change):
+    record = evaluate(Around(change).eval(), options=OPTIONS)
+    assert check(record, "gradients").status == "fail"
+    assert record.verdict.word == "suspicious"
 
 
 def test_a_backward_pass_that_raises_is_refused_in_words():
@@ -310,11 +311,11 @@ def test_one_sample_is_evaluated_without_geometry():
 def test_a_model_that_fails_in_the_analyzers_costs_the_geometry_only():
     class Narrow(Around):
         def forward(self, x):
-            if len(x) % 8:
+            if len(x) % 4:
                 raise RuntimeError("out of memory")
             return super().forward(x)
 
-    record = evaluate(Narrow(lambda x: x).eval(), options=RunOptions(n=44, eps="8/255"))
+    record = evaluate(Narrow(lambda x: x).eval(), options=RunOptions(n=42, eps="8/255"))
     assert record.header.status == "complete"
     assert "out of memory" in check(record, "geometry").message
 

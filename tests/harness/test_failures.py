@@ -1,0 +1,174 @@
+"""Failure checks that need more than a defense to show: attacks that lose what they find, inner loops, read-outs."""
+
+import pytest
+import torch
+from torch import nn
+
+import robustgeom as rg
+from robustgeom.harness.attacking import Battle
+from robustgeom.harness.failures._case import Case
+from robustgeom.harness.failures._stand_ins import blocked
+from robustgeom.harness.failures.black_box import black_box
+from robustgeom.harness.failures.dynamic_forward import dynamic_forward
+from robustgeom.harness.failures.planted_example import _plant
+from robustgeom.harness.spec import AttackSpec
+from robustgeom.harness.subject import subject
+from robustgeom.harness.suite import load_suite
+from robustgeom.threat import distance, project
+
+OPTIONS = rg.RunOptions(n=64, eps="8/255", analyze=False)
+
+
+def check(record, name):
+    return next(c for c in record.checks if c.name == name)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Return a function that turns the source of `attack` into a suite of it alone."""
+
+    def suite(source):
+        file = tmp_path / "mine.py"
+        file.write_text("import torch\nfrom robustgeom.attacks import ATTACKS\n" + source)
+        spec = AttackSpec(name="mine", attack=f"{file}:attack")
+        return load_suite("quick-linf").model_copy(update={"attacks": [spec]})
+
+    return suite
+
+
+def a_case(model, n=32, radius=0.05, attacks=None):
+    """Return a case on which no attack has run yet."""
+    data = rg.load_dataset("fashion-mnist", split="eval").balanced(n)
+    suite = load_suite("quick-linf")
+    under_test, data = subject(model, data)
+    from robustgeom.data.threats import ThreatTable
+
+    battle = Battle(under_test, data, suite, ThreatTable("linf", (0.0, radius), (radius,)), 0, 128)
+    battle.look()
+    stands = battle.standing
+    rows = stands.nonzero().squeeze(1)
+    return Case(battle, attacks or suite.attacks, radius, stands, rows, rows[:0], allowance=10**9)
+
+
+def test_an_attack_that_returns_something_else_than_it_found_is_caught(own):
+    suite = own(
+        "def attack(model, inputs, labels, *, threat, generator):\n"
+        "    found = ATTACKS['pgd'](model, inputs, labels, threat=threat, generator=generator)\n"
+        "    return inputs + 0.1 * (found - inputs)\n"
+    )
+    record = rg.evaluate("fmnist-cnn-standard", suite=suite, options=OPTIONS)
+    found = check(record, "silent success")
+    assert found.status == "fail"
+    honest = rg.evaluate("fmnist-cnn-standard", suite="quick-linf", options=OPTIONS)
+    fell = honest.accuracy.value - honest.robust_accuracy.value
+    assert found.value == pytest.approx(64 * fell, abs=3)
+    assert check(honest, "silent success").status == "pass"
+
+
+def test_an_attack_that_does_nothing_misses_the_unbounded_radius_and_the_planted_example(own):
+    record = rg.evaluate(
+        "fmnist-cnn-standard",
+        suite=own("def attack(model, inputs, labels, *, threat):\n    model(inputs)\n    return inputs\n"),
+        options=rg.RunOptions(n=200, analyze=False),
+    )
+    assert check(record, "unbounded radius").status == "fail"
+    assert check(record, "planted example").status == "fail"
+    assert "suspicious because unbounded radius: mine fails" in str(record.verdict)
+
+
+def test_an_attack_that_works_at_small_radii_only_does_not_fall_with_the_radius(own):
+    suite = own(
+        "def attack(model, inputs, labels, *, threat, generator):\n"
+        "    if threat.eps > 0.04:\n"
+        "        return inputs\n"
+        "    return ATTACKS['pgd'](model, inputs, labels, threat=threat, generator=generator)\n"
+    )
+    record = rg.evaluate(
+        "fmnist-cnn-standard", suite=suite, options=rg.RunOptions(n=100, eps="8/255", analyze=False)
+    )
+    assert check(record, "falls with radius").status == "fail"
+    assert "mine does not fool again" in check(record, "falls with radius").message
+
+
+class Descends(nn.Module):
+    """A network that first moves its input along a gradient of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = rg.load_model("fmnist-cnn-standard").requires_grad_(False)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            slope = torch.autograd.grad(self.inner(leaf).amax(1).sum(), leaf)[0]
+        return self.inner((x + 0.01 * slope.sign()).clamp(0, 1))
+
+
+class Averages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = rg.load_model("fmnist-cnn-standard")
+
+    def forward(self, x):
+        return sum(self.inner(x * share) for share in (0.9, 0.95, 1.0)) / 3
+
+
+def test_a_backward_pass_inside_the_forward_pass_is_seen_and_one_for_the_attack_is_not():
+    found = dynamic_forward(a_case(Descends().eval()))
+    assert (found.status, found.value) == ("fail", 2)
+    assert "computes gradients" in found.message
+    assert dynamic_forward(a_case("fmnist-resnet-standard")).status == "pass"
+
+
+def test_repeated_calls_of_a_layer_are_counted():
+    found = dynamic_forward(a_case(Averages().eval()))
+    assert (found.status, found.value) == ("warn", 3)
+
+
+def test_blocked_modules_are_found_by_what_they_do():
+    class Round(nn.Module):
+        def forward(self, x):
+            return (x * 7).round() / 7
+
+    class Straight(nn.Module):
+        def forward(self, x):
+            return x + ((x * 7).round() / 7 - x).detach()
+
+    net = nn.Sequential(
+        nn.Sequential(Round(), nn.Identity()), Straight(), nn.Flatten(), nn.Linear(784, 10), Round()
+    )
+    assert blocked(net, torch.rand(4, 1, 28, 28)) == ["0", "4"]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_planted_point_fools_its_read_out_and_the_input_does_not(norm):
+    case = a_case("fmnist-cnn-pgd-at")
+    rows = case.standing[:16]
+    x, _ = case.inputs(rows)
+    readout, usable = _plant(case, case.oracle(rows, "test"), x)
+    at = torch.arange(len(x))
+    assert usable.all()
+    assert (readout(x).argmax(1) == 0).all()
+    # Straight along the way of the planted point, the read-out turns exactly at its bar.
+    for share, wanted in ((readout.bar * 1.01, 1), (readout.bar * 0.99, 0)):
+        logits = readout.start + share[:, None] * readout.way / readout.way.square().sum(1, keepdim=True)
+        assert (readout.read(logits, at).argmax(1) == wanted).all()
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).sign()
+    point = project(x + case.radius * noise, x, case.threat)
+    assert (distance(point, x, "linf") <= case.radius + 1e-6).all()
+    # One random point more hardly ever gets past the bar: an attack has to search.
+    assert (readout(point).argmax(1) == 1).float().mean() < 0.5
+
+
+def test_black_box_successes_are_read_off_the_suites_own_square():
+    square = AttackSpec(name="square", attack="square", settings={"queries": 10})
+    case = a_case("fmnist-cnn-standard", attacks=[*load_suite("quick-linf").attacks, square])
+    case.battle.rows = [
+        {"attack": "square", "radius": 0.05, "sample_id": i, "success": i < 8} for i in range(100)
+    ]
+    found = black_box(case)
+    assert (found.status, found.value) == ("warn", 0.08)
+    case.battle.rows = case.battle.rows[3:]
+    for row in case.battle.rows[:5]:
+        row["success"] = False
+    assert black_box(case).status == "pass"
