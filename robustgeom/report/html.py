@@ -264,7 +264,7 @@ def _draws(model: ModelResult) -> str:
     known = model.record.header.resolved
     if model.record.header.model.noise == "none" or not {"eot", "judge_draws"} <= set(known):
         return ""
-    return f"{known['eot']} draws a gradient, {known['judge_draws']} a decision"
+    return f"{known['eot']} draws a gradient, at most {known['judge_draws']} a decision"
 
 
 def _attack_text(attack: dict[str, Any]) -> str:
