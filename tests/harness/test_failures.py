@@ -125,6 +125,19 @@ def test_repeated_calls_of_a_layer_are_counted():
     assert (found.status, found.value) == ("warn", 3)
 
 
+def test_a_batch_repeated_inside_the_forward_pass_is_counted_too():
+    class Repeats(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = rg.load_model("fmnist-cnn-standard")
+
+        def forward(self, x):
+            return self.inner(x.repeat(5, 1, 1, 1)).unflatten(0, (5, -1)).mean(0)
+
+    found = dynamic_forward(a_case(Repeats().eval()))
+    assert (found.status, found.value) == ("warn", 5)
+
+
 def test_blocked_modules_are_found_by_what_they_do():
     class Round(nn.Module):
         def forward(self, x):

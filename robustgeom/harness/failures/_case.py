@@ -75,9 +75,10 @@ class Case:
         return self.battle.eot
 
     @property
-    def judging(self) -> int:
-        """Most passes that judging one sample takes."""
-        return self.battle.judge_draws
+    def judging(self) -> float:
+        """Passes that judging one sample takes: twice the mean of the clean decisions, as attacked ones are closer."""
+        draws = self.battle.clean.draws.double().mean()
+        return float(draws if self.battle.judge_draws == 1 else 2 * draws)
 
     def some(self, rows: Tensor, cost: float) -> Tensor:
         """Return as many of `rows` as the allowance pays for at `cost` passes each; raises `TooFewPasses`."""
