@@ -32,6 +32,7 @@ ANSWERS = {
     "planted example": ("steps", "search"),
     "falls with radius": ("steps",),
     "steps doubled": ("steps",),
+    "incomplete optimisation": ("steps",),
 }
 
 

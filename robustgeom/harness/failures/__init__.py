@@ -20,6 +20,7 @@ WEIGHTS = {
     "planted_example": 6,
     "falls_with_radius": 5,
     "steps_doubled": 10,
+    "incomplete_optimisation": 1,
 }
 """The checks in the order they run, each with its part of the budget; what one leaves over the later ones get."""
 

@@ -12,6 +12,7 @@ from robustgeom.attacks import ATTACKS
 from robustgeom.attacks._oracle import Oracle
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.find import is_own
+from robustgeom.harness.judge import Judgement
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import Target, seed_of
 from robustgeom.threat import Norm, ThreatModel
@@ -48,6 +49,9 @@ class Case:
     allowance: int = 0
     targets: list[Target] = field(default_factory=list)
     probed: int = 0
+    twice: tuple[Tensor, Tensor] | None = (
+        None  # rows (k,) and their margins after an attack with twice the steps
+    )
 
     @property
     def spent(self) -> int:
@@ -104,9 +108,13 @@ class Case:
 
     def probe(self, spec: AttackSpec, rows: Tensor, *, radius: float | None = None) -> Tensor:
         """Attack `rows` and return which of them (k,) are fooled, as the judge decides."""
+        return self.judged(spec, rows, radius=radius).prediction != self.battle.data.labels[rows]
+
+    def judged(self, spec: AttackSpec, rows: Tensor, *, radius: float | None = None) -> Judgement:
+        """Attack `rows`, at the strictest headline radius unless told otherwise, and return the judge's decisions."""
         verdict, calls = self.battle.probe(spec, self.radius if radius is None else radius, rows)
         self.probed += int(calls.sum())
-        return verdict.prediction != self.battle.data.labels[rows]
+        return verdict
 
     def cost(self, spec: AttackSpec) -> float:
         """Return the most passes that this attack of the suite spent on a sample at one radius."""

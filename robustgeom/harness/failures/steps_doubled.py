@@ -20,7 +20,9 @@ def steps_doubled(case: Case) -> CheckResult | None:
     rows = case.some(case.standing, 2 * case.cost(spec) + case.judging)
     settings = {**spec.settings, "steps": 2 * spec.settings["steps"]}
     twice = spec.model_copy(update={"name": f"check: twice {spec.name}", "settings": settings})
-    fooled = int(case.probe(twice, rows).sum())
+    verdict = case.judged(twice, rows)
+    case.twice = rows, verdict.margin
+    fooled = int((verdict.prediction != case.battle.data.labels[rows]).sum())
     text = f"{spec.name} with {settings['steps']} steps fools {fooled} of {len(rows)} samples that survived the suite"
     return more_than_luck(
         "steps doubled", fooled, len(rows), _RATE, text, "more steps, until doubling changes nothing"
