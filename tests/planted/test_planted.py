@@ -32,7 +32,6 @@ RIGHT = {
 }
 DEAR = {"unseeded-noise", "noise-averaged-away", "zeroth-order-loop"}  # each query is many passes
 STAYS = {
-    "quantised-input": "rounding to 8 levels undoes most changes of 8/255: it is more robust there, less at 0.1",
     "k-winners": "patches rewritten from known ones are another function, and no attack finds more; a warning says so",
 }
 """What remedies leave over two points above the base's number, and why."""
