@@ -58,7 +58,7 @@ def _attacks(kind: str, battle: Battle) -> list[AttackSpec]:
         return [_spec("margin", "apgd", loss="margin"), _spec("targets", "apgd_t", targets=4, order="linear")]
     if kind == "search":
         square = AttackSpec(
-            name="remedy: square", attack="square", settings={"queries": 2000, "rescale": True}
+            name="remedy: square", attack="square", settings={"queries": 5000, "rescale": True}
         )
         return [square] if battle.table.norm in ("linf", "l2") else []
     if kind == "noise":

@@ -32,7 +32,7 @@ RIGHT = {
 }
 DEAR = {"unseeded-noise", "noise-averaged-away", "zeroth-order-loop"}  # each query is many passes
 STAYS = {
-    "k-winners": "patches rewritten from known ones are another function, and no attack finds more; a warning says so",
+    "k-winners": "gradients say nothing; Square finds what falls, and with more queries would find a little more",
 }
 """What remedies leave over two points above the base's number, and why."""
 
