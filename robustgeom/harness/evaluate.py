@@ -151,7 +151,7 @@ class _Run:
         self.attacks = [*self.attacks, spec]
         stood = {radius: int(self.battle.standing_at(radius).sum()) for radius in self.table.headlines}
         for radius in self.table.headlines:
-            job = f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
+            job = self._words(spec, radius)
             self._tell(job, float(index))
             self.battle.fight(spec, radius, lambda _: None)
             left = int(self.battle.standing_at(radius).sum())
@@ -163,9 +163,11 @@ class _Run:
             line = f"{job}: {stood[radius]} stood, {left} stand, for {', '.join(answers)}"
             self._tell(job, index + 0.5, line)
 
+    def _words(self, spec: AttackSpec, radius: float) -> str:
+        return f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
+
     def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
-        began = perf_counter()
-        job = f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
+        began, job = perf_counter(), self._words(spec, radius)
         self._tell(job, float(index))
         self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
         standing = int(self.battle.standing.sum())

@@ -49,9 +49,8 @@ class Case:
     allowance: int = 0
     targets: list[Target] = field(default_factory=list)
     probed: int = 0
-    twice: tuple[Tensor, Tensor] | None = (
-        None  # rows (k,) and their margins after an attack with twice the steps
-    )
+    # Rows (k,) and their margins after an attack with twice the steps.
+    twice: tuple[Tensor, Tensor] | None = None
 
     @property
     def spent(self) -> int:
@@ -96,11 +95,11 @@ class Case:
         part, place = self.battle.data.take(rows), self.battle.subject.device
         return part.inputs.to(place), part.labels.to(place)
 
-    def oracle(self, rows: Tensor, name: str, *, eot: int | None = None) -> Oracle:
+    def oracle(self, rows: Tensor, name: str) -> Oracle:
         """Return an oracle for `rows` with noise of its own, whose passes are counted."""
         target = self.battle.target(self.battle.data.take(rows).ids, seed_of(self.battle.seed, "check", name))
         self.targets.append(target)
-        return Oracle(target, eot=self.draws if eot is None else eot)
+        return Oracle(target, eot=self.draws)
 
     def generator(self, name: str) -> Generator:
         """Return the generator of a check's draws."""
