@@ -213,10 +213,10 @@ def radii(near: Near, index: int, gamma: float) -> Tensor:
     return near.state["radius"]
 
 
-def on_sphere(near: Near, radius: Tensor, step: float) -> Tensor:
+def on_sphere(near: Near, radius: Tensor, step: Tensor | float) -> Tensor:
     """Return the points (n, ...) a steepest step of `step` radii ahead, back in radius (n,) and domain."""
     direction = steepest(near.gradient, "linf" if near.norm == "linf" else "l2")
-    return onto(near, near.x + step * per_row(radius, near.x).to(near.x) * direction, radius)
+    return onto(near, near.x + per_row(step * radius, near.x).to(near.x) * direction, radius)
 
 
 def within(near: Near, radius: Tensor) -> Tensor:

@@ -30,9 +30,10 @@ FMN_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 _STEP = {
     "linf": 0.5,
     "l2": 2.0,
-    "l1": 0.2,
+    "l1": 0.8,
     "l0": 1.0,
-}  # the first step, in radii; for l0 in widths of the domain
+}  # the first step in radii, in l1 times sqrt(width of the domain / radius); for l0 in widths of the domain
+_SHORTEST = 0.25  # part of that first step that remains in l1, however large the radius
 _LAST, _LAST_CHANGE = 0.01, 0.1  # the last step and change of the radius, in parts of the first
 _CHANGE = {"linf": 10.0, "l2": 10.0, "l1": 10.0, "l0": 25.0}  # gamma times the number of steps
 
@@ -48,7 +49,11 @@ class _Ball:
         gamma = anneal(self.gamma, self.gamma * _LAST_CHANGE, index, self.steps)
         radius = radii(near, index, gamma)
         first = _STEP[near.norm]
-        return on_sphere(near, radius, anneal(first, first * _LAST, index, self.steps))
+        step = anneal(first, first * _LAST, index, self.steps)
+        if near.norm == "l1":
+            width = near.domain[1] - near.domain[0]
+            return on_sphere(near, radius, step * (width / radius).sqrt().clamp_min(_SHORTEST))
+        return on_sphere(near, radius, step)
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,9 @@ def fmn(
     no point was found, or that was wrong from the start, comes back as it was. The radius `threat.eps` is neither a
     budget nor anything else here: one run serves all radii. `gamma` is the share by which the radius changes at first,
     10 / steps (25 / steps in l0) between 0.05 and 0.25 by default. Unlike in the paper the step is a part of the
-    radius, in linf along the sign; the radius may exceed the best distance, as points that are drawn in from far end up
-    nearer; ball and domain are met together; and the second half of the steps climbs the margin instead of the loss.
+    radius, in linf along the sign, in l1 a smaller part of a larger one; the radius may exceed the best distance, as
+    points that are drawn in from far end up nearer; ball and domain are met together; and the second half of the steps
+    climbs the margin instead of the loss.
     `loss` is ce, dlr, margin, scaled-ce or probability-margin. `eot` draws are averaged at each step for a stochastic
     model, more where the direction has not settled, up to `eot_max`; `average` says whether gradients or logits are.
     `source` gives the gradients in the model's place. Nothing is drawn. Costs steps + 11 forward and steps backward
