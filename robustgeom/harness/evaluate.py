@@ -25,7 +25,7 @@ from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bound
 from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.plan import padded
-from robustgeom.harness.remedies import remedies
+from robustgeom.harness.remedies import remedies, runs
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
 from robustgeom.harness.target import PAD
@@ -137,7 +137,9 @@ class _Run:
         self._diagnose()
         if self.options.remedy:
             for spec, answers in remedies(self._checks(), self.battle).values():
-                self._answer(spec, answers, index)
+                for run in runs(spec):
+                    if not self._answer(run, answers, index):
+                        break
             if self.answered:
                 self._diagnose()
         fired = ", ".join(f"{c.status}: {c.name}" for c in self.failures if c.status != "pass") or "all pass"
@@ -146,8 +148,8 @@ class _Run:
     def _diagnose(self) -> None:
         self.failures, self.diagnosis = diagnose(self.battle, self.attacks)
 
-    def _answer(self, spec: AttackSpec, answers: list[str], index: int) -> None:
-        """Fight with an attack that answers checks at every headline radius."""
+    def _answer(self, spec: AttackSpec, answers: list[str], index: int) -> bool:
+        """Fight with an attack that answers checks at every headline radius, and return whether it felled samples."""
         self.attacks = [*self.attacks, spec]
         stood = {radius: int(self.battle.standing_at(radius).sum()) for radius in self.table.headlines}
         for radius in self.table.headlines:
@@ -162,6 +164,7 @@ class _Run:
             )
             line = f"{job}: {stood[radius]} stood, {left} stand, for {', '.join(answers)}"
             self._tell(job, index + 0.5, line)
+        return any(r.before > r.after for r in self.answered if r.attack == spec.name)
 
     def _words(self, spec: AttackSpec, radius: float) -> str:
         return f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from robustgeom.harness.attacking import Battle
-from robustgeom.harness.failures._case import BALLS
+from robustgeom.harness.failures._case import BALLS, GRADIENT_FREE
 from robustgeom.harness.failures._stand_ins import pass_through, surrogate
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.models.variants import variant_names
 from robustgeom.records import CheckResult
 
-__all__ = ["ANSWERS", "remedies"]
+__all__ = ["ANSWERS", "remedies", "runs"]
 
 _LONG = 100  # steps
+_RUNS = 4  # of a search, at most
 ANSWERS = {
     "gradients": ("loss", "stand-in", "search"),
     "gradient agreement": ("stand-in", "search"),
@@ -24,8 +25,9 @@ ANSWERS = {
     "single step": ("steps", "search"),
     "random search": ("steps", "stand-in", "search"),
     "EOT convergence": ("noise",),
+    "white box": ("steps",),
     "transfer": ("stand-in",),
-    "black box": ("search",),
+    "black box": ("steps", "stand-in", "search"),
     "logit scale": ("loss",),
     "logit saturation": ("loss",),
     "unbounded radius": ("steps", "search"),
@@ -39,16 +41,27 @@ ANSWERS = {
 def remedies(checks: list[CheckResult], battle: Battle) -> dict[str, tuple[AttackSpec, list[str]]]:
     """Return the attacks that answer the checks at warn or fail, by name, each with the checks that it answers.
 
-    None under spatial changes, corruptions and l0, where there are no failure checks either.
+    A search comes last, so that what it fells had met every gradient. None under spatial changes, corruptions and l0,
+    where there are no failure checks either.
     """
     found: dict[str, tuple[AttackSpec, list[str]]] = {}
     if battle.table.norm not in BALLS:
         return found
-    for check in checks:
-        for kind in ANSWERS.get(check.name, ()) if check.status != "pass" else ():
-            for spec in _attacks(kind, battle):
-                found.setdefault(spec.name, (spec, []))[1].append(check.name)
+    fired = [check.name for check in checks if check.status != "pass"]
+    for kind in ("loss", "noise", "stand-in", "steps", "search"):
+        answered = [name for name in fired if kind in ANSWERS.get(name, ())]
+        for spec in _attacks(kind, battle) if answered else ():
+            names = found.setdefault(spec.name, (spec, []))[1]
+            names += [name for name in answered if name not in names]
     return found
+
+
+def runs(spec: AttackSpec) -> list[AttackSpec]:
+    """Return a remedy's runs: a search is repeated with other draws for as long as it fells samples, up to four."""
+    if spec.attack not in GRADIENT_FREE:
+        return [spec]
+    again = [spec.model_copy(update={"name": f"{spec.name} again ({i})"}) for i in range(2, _RUNS + 1)]
+    return [spec, *again]
 
 
 def _attacks(kind: str, battle: Battle) -> list[AttackSpec]:

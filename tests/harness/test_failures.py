@@ -173,15 +173,74 @@ def test_the_planted_point_fools_its_read_out_and_the_input_does_not(norm):
     assert (readout(point).argmax(1) == 1).float().mean() < 0.5
 
 
-def test_black_box_successes_are_read_off_the_suites_own_square():
-    square = AttackSpec(name="square", attack="square", settings={"queries": 10})
-    case = a_case("fmnist-cnn-standard", attacks=[*load_suite("quick-linf").attacks, square])
-    case.battle.rows = [
-        {"attack": "square", "radius": 0.05, "sample_id": i, "success": i < 8} for i in range(100)
+SQUARE = AttackSpec(name="square", attack="square", settings={"queries": 10})
+
+
+def said(case, attack, fooled, met=range(100), radius=0.05):
+    """Write into a case that an attack met samples and fooled some."""
+    case.battle.rows += [
+        {"attack": attack, "radius": radius, "sample_id": i, "success": i in fooled} for i in met
     ]
+
+
+def with_square(*more):
+    case = a_case("fmnist-cnn-standard", attacks=[*load_suite("quick-linf").attacks, SQUARE, *more])
+    case.battle.rows = []
+    return case
+
+
+def test_black_box_successes_are_read_off_the_suites_own_square():
+    case = with_square()
+    said(case, "pgd-margin", range(0, 50, 2))
+    said(case, "square", range(8), met=range(1, 100, 2))
     found = black_box(case)
-    assert (found.status, found.value) == ("warn", 0.08)
-    case.battle.rows = case.battle.rows[3:]
-    for row in case.battle.rows[:5]:
-        row["success"] = False
+    assert (found.status, found.value) == ("fail", 4 / 50)
+    assert "square fooled 4 of 50 samples that gradient attacks had left" in found.message
+
+
+@pytest.mark.parametrize("fooled", [range(2), range(0)])
+def test_a_few_black_box_successes_are_luck(fooled):
+    case = with_square()
+    said(case, "pgd-margin", ())
+    said(case, "square", fooled)
     assert black_box(case).status == "pass"
+
+
+def test_samples_that_met_no_gradient_attack_do_not_count_against_gradients():
+    case = with_square()
+    said(case, "square", range(60))
+    said(case, "pgd-margin", range(60, 100), met=range(60, 100))
+    said(case, "square", range(90), radius=0.06)
+    assert (black_box(case).status, black_box(case).value) == ("pass", 0)
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, "warn"), (2, "warn"), (3, "fail")])
+def test_a_search_that_decides_is_believed_once_a_repeat_finds_no_more(more, status):
+    case = with_square(SQUARE.model_copy(update={"name": "repeat"}))
+    said(case, "pgd-margin", ())
+    said(case, "square", range(70))
+    said(case, "repeat", range(70, 70 + more), met=range(70, 100))
+    assert black_box(case).status == status
+    other = with_square(SQUARE.model_copy(update={"name": "repeat", "settings": {"queries": 5}}))
+    other.battle.rows = case.battle.rows
+    assert black_box(other).status == "fail"
+
+
+@pytest.mark.parametrize(("queries", "found_by_gradients"), [(2, None), (100, 0.9)])
+def test_a_suite_without_gradients_is_not_believed_where_gradients_find_more(queries, found_by_gradients):
+    search = SQUARE.model_copy(update={"settings": {"queries": queries}})
+    suite = load_suite("quick-linf").model_copy(update={"attacks": [search]})
+    options = rg.RunOptions(n=64, analyze=False)
+    record = rg.evaluate("fmnist-cnn-standard", suite=suite, options=options)
+    found = check(record, "white box")
+    assert (found.status, record.verdict.word) == ("fail", "suspicious")
+    if found_by_gradients is None:
+        assert (found.value, "the budget does not pay" in found.message) == (None, True)
+    else:
+        assert found.value > found_by_gradients
+    assert all(c.name != "black box" for c in record.checks)
+
+
+def test_a_suite_with_gradients_needs_no_white_box_check():
+    record = rg.evaluate("fmnist-cnn-pgd-at", options=OPTIONS)
+    assert all(c.name != "white box" for c in record.checks)

@@ -134,6 +134,15 @@ class Case:
         return [s for s in self.attacks if s.attack not in BASELINES and (s.attack in ATTACKS or is_own(s))]
 
     @property
+    def white(self) -> list[AttackSpec]:
+        """The suite's attacks that see the model's own gradients, or may."""
+        return [
+            s
+            for s in self.attacks
+            if s.attack not in BASELINES and not (s.source or "").startswith("surrogate:")
+        ]
+
+    @property
     def unaffected(self) -> list[AttackSpec]:
         """The suite's attacks that need no gradient of the model: gradient-free ones, and those with a source."""
         return [s for s in self.attacks if s.attack in GRADIENT_FREE or s.source is not None]

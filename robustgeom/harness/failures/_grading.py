@@ -12,7 +12,7 @@ from robustgeom.harness.spec import AttackSpec
 from robustgeom.records import CheckResult
 from robustgeom.stats import exceeds
 
-__all__ = ["Status", "by_attack", "graded", "more_than_luck", "result"]
+__all__ = ["Status", "by_attack", "graded", "more_than_luck", "names", "result"]
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -23,9 +23,17 @@ def result(name: str, status: Status, value: float | None, message: str, action:
     return CheckResult(name=name, status=status, value=value, message=message, action=action)
 
 
+def names(specs: Iterable[AttackSpec]) -> str:
+    """Return the attacks' names, without those of repeats."""
+    first: dict[str, str] = {}
+    for spec in specs:
+        first.setdefault(spec.model_dump_json(exclude={"name"}), spec.name)
+    return ", ".join(first.values())
+
+
 def graded(bad: bool, message: str, unaffected: Iterable[AttackSpec]) -> tuple[Status, str]:
     """Return warn where what is `bad` leaves attacks `unaffected`, fail where not, and the message with their names."""
-    left = ", ".join(spec.name for spec in unaffected)
+    left = names(unaffected)
     if not bad:
         return "pass", message
     return ("warn", f"{message}; {left} unaffected") if left else ("fail", message)
