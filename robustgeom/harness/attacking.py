@@ -26,7 +26,7 @@ from robustgeom.harness.witness import Witness
 from robustgeom.models.variants import variant_names
 from robustgeom.threat import ThreatModel, distance, project
 
-__all__ = ["Battle", "applicable", "left_out"]
+__all__ = ["MODEL", "Battle", "applicable", "left_out"]
 
 MODEL = "model:"
 POOL_BYTES = 1 << 24  # of inputs that one call of an attack gets; it holds about twenty such tensors

@@ -241,6 +241,14 @@ def test_a_suite_without_gradients_is_not_believed_where_gradients_find_more(que
     assert all(c.name != "black box" for c in record.checks)
 
 
+def test_only_attacks_with_gradients_of_the_model_itself_are_white():
+    black_box_suite = load_suite("black-box-linf")
+    assert {s.attack for s in black_box_suite.attacks if s.source is not None} == {"apgd"}
+    assert a_case("fmnist-cnn-pgd-at", attacks=black_box_suite.attacks).white == []
+    sources = [s.model_copy(update={"source": "noise-off"}) for s in load_suite("quick-linf").attacks]
+    assert a_case("fmnist-cnn-pgd-at", attacks=sources).white == sources
+
+
 def test_a_suite_with_gradients_needs_no_white_box_check():
     record = rg.evaluate("fmnist-cnn-pgd-at", options=OPTIONS)
     assert all(c.name != "white box" for c in record.checks)

@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from robustgeom.attacks import ATTACKS
 from robustgeom.attacks._oracle import Oracle
-from robustgeom.harness.attacking import Battle
+from robustgeom.harness.attacking import MODEL, Battle
+from robustgeom.harness.failures._stand_ins import PASS_THROUGH
 from robustgeom.harness.find import is_own
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.spec import AttackSpec
@@ -136,11 +137,8 @@ class Case:
     @property
     def white(self) -> list[AttackSpec]:
         """The suite's attacks that see the model's own gradients, or may."""
-        return [
-            s
-            for s in self.attacks
-            if s.attack not in BASELINES and not (s.source or "").startswith("surrogate:")
-        ]
+        others = {s.source for s in self.attacks if (s.source or "").startswith(MODEL)} - {PASS_THROUGH}
+        return [s for s in self.attacks if s.attack not in BASELINES and s.source not in others]
 
     @property
     def unaffected(self) -> list[AttackSpec]:

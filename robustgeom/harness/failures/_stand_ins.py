@@ -16,9 +16,9 @@ from robustgeom.models.bpda import bpda
 from robustgeom.models.card import read_card
 from robustgeom.models.noise import noise_off
 
-__all__ = ["blocked", "pass_through", "surrogate"]
+__all__ = ["PASS_THROUGH", "blocked", "pass_through", "surrogate"]
 
-_PASS_THROUGH = MODEL + "pass-through"
+PASS_THROUGH = MODEL + "pass-through"
 _ROWS = 8
 
 
@@ -27,7 +27,7 @@ def surrogate(battle: Battle) -> str | None:
 
     None where there is none, or where it is the model itself.
     """
-    in_use = [source for source in battle.surrogates if source != _PASS_THROUGH]
+    in_use = [source for source in battle.surrogates if source != PASS_THROUGH]
     if in_use:
         return in_use[0]
     for name in content.names("model"):
@@ -46,8 +46,8 @@ def pass_through(battle: Battle) -> str | None:
 
     None where no module blocks gradients, or the model cannot be copied.
     """
-    if _PASS_THROUGH in battle.surrogates:
-        return _PASS_THROUGH
+    if PASS_THROUGH in battle.surrogates:
+        return PASS_THROUGH
     x = battle.data.inputs[:_ROWS].to(battle.subject.device)
     try:
         copied = copy.deepcopy(battle.subject.engine)
@@ -59,8 +59,8 @@ def pass_through(battle: Battle) -> str | None:
     for name in names:
         module = copied.get_submodule(name)
         module.forward = bpda(module.forward)
-    battle.surrogates[_PASS_THROUGH] = replace(battle.subject, engine=copied, quick=None)
-    return _PASS_THROUGH
+    battle.surrogates[PASS_THROUGH] = replace(battle.subject, engine=copied, quick=None)
+    return PASS_THROUGH
 
 
 def blocked(network: nn.Module, x: Tensor) -> list[str]:
