@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from robustgeom.errors import ContentError, OutputError
 
-__all__ = ["free_folder", "new_folder", "read_toml", "write_text"]
+__all__ = ["new_folder", "read_toml", "write_text"]
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -61,13 +60,14 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 @contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a folder to fill, which becomes `path` at the end, or vanishes where an error cuts the filling off.
 
-    Raises `OutputError` where `path` exists or cannot be written; nothing is left behind then.
+    Raises `OutputError` where `path` exists, unless it is to be replaced, or cannot be written; nothing is left
+    behind then.
     """
     target = Path(path)
-    if target.exists():
+    if target.exists() and not replace:
         raise OutputError(
             "a folder that does not exist yet", got=str(target), fix="another --out, or move it"
         )
@@ -77,16 +77,13 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         staged = Path(tempfile.mkdtemp(prefix=".robustgeom-", dir=target.parent))
         yield staged
         staged.chmod(0o755)
+        if target.exists():
+            before = target.with_name(f".{target.name}-before")
+            target.rename(before)
+            shutil.rmtree(before)
         staged.rename(target)
     except OSError as error:
         raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
     finally:
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
-
-
-def free_folder(path: str | Path) -> Path:
-    """Return `path`, or `path-2`, `path-3`, ... : the first that does not exist."""
-    base = Path(path)
-    candidates = (base if i == 1 else base.with_name(f"{base.name}-{i}") for i in itertools.count(1))
-    return next(c for c in candidates if not c.exists())

@@ -251,12 +251,13 @@ class RunRecord:
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, replace: bool = False) -> Path:
         """Write the record as the folder `path`, all or nothing; return the folder.
 
-        Raises `OutputError` where `path` exists or cannot be written; nothing is left behind then.
+        Raises `OutputError` where `path` exists, unless it is to be replaced, or cannot be written; nothing is left
+        behind then.
         """
-        with new_folder(path) as folder:
+        with new_folder(path, replace=replace) as folder:
             self._write(folder)
         return Path(path)
 

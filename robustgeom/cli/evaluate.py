@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from robustgeom.cli.output import make_folder, print_summary
+from robustgeom.cli.folders import OutputFolder, output_folder
+from robustgeom.cli.output import print_summary
 from robustgeom.cli.progress import Display
 
 __all__ = ["evaluate"]
@@ -47,13 +49,19 @@ __all__ = ["evaluate"]
 @click.option("--remedy", is_flag=True, help="Run the attacks that answer the failure checks that fired.")
 @click.option("--analyze/--no-analyze", default=True, show_default=True, help="Geometry and logit analyzers.")
 @click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes to share the work."
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for records and page [default: runs/SUITE]."
 )
-def evaluate(models: tuple[str, ...], suite: str, data: str, out: Path | None, **options: Any) -> None:
+def evaluate(
+    models: tuple[str, ...], suite: str, data: str, out: Path | None, jobs: int, **options: Any
+) -> None:
     """Attack models, analyse them, and write their records and one page.
 
     REF is a zoo name (see `robustgeom ls models`), file.py:build, or pkg.mod:attr, where build() returns a
-    torch.nn.Module in eval mode that maps images in [0, 1] to logits.
+    torch.nn.Module in eval mode that maps images in [0, 1] to logits. A run that was cut off goes on where the same
+    command is given again.
     """
     from robustgeom.errors import InputError  # heavy imports wait until --help is out of the way
     from robustgeom.harness.jobs import JobSpec
@@ -63,16 +71,15 @@ def evaluate(models: tuple[str, ...], suite: str, data: str, out: Path | None, *
     options["attacks"] = list(options["attacks"])
     arguments = {"models": list(models), "suite": suite, "data": data, **options}
     _refuse_early(models, suite, options)
-    folder = make_folder(out, default=f"runs/{Path(suite).stem}")
-    names = _folder_names(models)
-    specs = [
-        JobSpec(model, data, suite, str(folder / "runs" / name), options, arguments)
-        for model, name in zip(models, names, strict=True)
-    ]
-    try:
-        code = _run(specs, folder)
-    finally:
-        _leave_nothing_empty(folder)
+    with output_folder(out, default=f"runs/{Path(suite).stem}", arguments=arguments) as folder:
+        if folder.goes_on:
+            click.echo(f"{folder.path}: goes on from what is finished", err=True)
+        where = folder.path / "runs", str(folder.journal)
+        specs = [
+            JobSpec(model, data, suite, str(where[0] / name), options, arguments, where[1])
+            for model, name in zip(models, _folder_names(models), strict=True)
+        ]
+        code = _run(specs, folder, jobs)
     sys.exit(code)
 
 
@@ -97,30 +104,57 @@ def _folder_names(models: tuple[str, ...]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n}-{i + 1}" for i, n in enumerate(names)]
 
 
-def _run(specs: list[Any], folder: Path) -> int:
-    """Run every job; a mistake in one model does not cost the others, Ctrl-C ends all."""
+def _run(specs: list[Any], folder: OutputFolder, jobs: int) -> int:
+    """Run every job and print what came out; return the exit code."""
     from robustgeom.records import load_record
 
-    done, code, mistakes = [], 0, []
+    run = _in_turn if jobs == 1 else partial(_side_by_side, jobs=jobs)
+    mistakes, stopped = run(specs)
+    for mistake in mistakes:
+        click.echo(f"robustgeom: {mistake}", err=True)
+    code = 130 if stopped else 2 if mistakes else 0
+    folder.finished = code == 0
+    done = [spec.out for spec in specs if Path(spec.out).is_dir()]
+    if done:
+        return code or print_summary([load_record(path) for path in done], folder.path)
+    if stopped:
+        click.echo("interrupted before any job had finished; the same command goes on", err=True)
+    return code
+
+
+def _in_turn(specs: list[Any]) -> tuple[list[str], bool]:
+    """Run the jobs one by one; a mistake in one model does not cost the others, Ctrl-C ends all."""
+    mistakes = []
     with Display() as display:
         for spec in specs:
             mistake, stopped = _run_one(spec, display)
-            if Path(spec.out).is_dir():
-                done.append(spec.out)
-            if mistake is not None:
-                mistakes.append(mistake)
-                code = 2
+            mistakes += [] if mistake is None else [mistake]
             if stopped:
-                code = 130
-                break
-    for mistake in mistakes:
-        click.echo(f"robustgeom: {mistake}", err=True)
-    if not done:
-        if code == 130:
-            click.echo("interrupted before any job had finished; nothing was written", err=True)
-        return code
-    found = print_summary([load_record(path) for path in done], folder)
-    return code or found
+                return mistakes, True
+    return mistakes, False
+
+
+def _side_by_side(specs: list[Any], *, jobs: int) -> tuple[list[str], bool]:
+    """Run the jobs in processes; those that are left over help with the chunks of the others."""
+    from robustgeom.harness.jobs import JobsUnfinished, help_job, run_jobs
+    from robustgeom.harness.processes import Processes
+
+    try:
+        with Processes(jobs) as executor:
+            for i in range(jobs - len(specs)):
+                executor.submit(help_job, specs[i % len(specs)])
+            run_jobs(specs, executor, work=_aloud)
+    except KeyboardInterrupt:
+        return [], True
+    except JobsUnfinished as stop:
+        return [str(stop)], False
+    return [], False
+
+
+def _aloud(spec: Any) -> str:
+    from robustgeom.harness.jobs import run_job
+
+    return run_job(spec, Display(plain=True))
 
 
 def _run_one(spec: Any, display: Display) -> tuple[str | None, bool]:
@@ -135,9 +169,3 @@ def _run_one(spec: Any, display: Display) -> tuple[str | None, bool]:
     except UserError as error:
         return f"{spec.model}: {error}" if len(spec.arguments["models"]) > 1 else str(error), False
     return None, False
-
-
-def _leave_nothing_empty(folder: Path) -> None:
-    for path in (folder / "runs", folder):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()

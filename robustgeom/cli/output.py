@@ -9,8 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from robustgeom.errors import OutputError
-from robustgeom.files import free_folder, write_text
+from robustgeom.files import write_text
 from robustgeom.records import CheckResult, RunRecord
 from robustgeom.verdicts import by_urgency, check_counts, remedy_sentences, verdict_line
 from robustgeom.words import radius_text
@@ -20,32 +19,12 @@ __all__ = [
     "exit_code",
     "findings",
     "flags",
-    "make_folder",
     "print_summary",
     "wrapped",
     "write_page",
 ]
 
 _NAME_WIDTH = 22  # what 80 columns leave for a model's name; longer ones are folded
-
-
-def make_folder(out: Path | None, *, default: str) -> Path:
-    """Create and return the output folder; without `out`, the first free one of `default`, `default-2`, ...
-
-    Raises `OutputError` where `out` exists or cannot be created.
-    """
-    folder = free_folder(default) if out is None else out
-    if folder.exists():
-        raise OutputError(
-            "an output folder that does not exist yet", got=str(folder), fix="another --out, or move it"
-        )
-    try:
-        (folder / "runs").mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(
-            "an output folder that can be created", got=str(error), fix="another --out"
-        ) from error
-    return folder
 
 
 def write_page(records: list[RunRecord], folder: Path, *, baseline: str | None = None) -> Path:

@@ -13,10 +13,10 @@ __all__ = ["Display"]
 
 
 class Display:
-    """A context manager that is called with each event."""
+    """A context manager that is called with each event; `plain` writes lines even on a terminal."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, *, plain: bool = False) -> None:
+        self._console = Console(stderr=True, force_terminal=False if plain else None)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),

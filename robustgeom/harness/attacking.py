@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -15,75 +14,24 @@ from robustgeom.attacks._kinds import MINIMUM_NORM, kind_of
 from robustgeom.attacks._start import RowGenerators
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
-from robustgeom.errors import InputError, UserError, unknown
-from robustgeom.harness.find import TORCHATTACKS, accepted, find_attack, is_own
+from robustgeom.errors import InputError, UserError
+from robustgeom.harness.applicable import NOISE_VARIANTS
+from robustgeom.harness.bout import Bout, new_bout
+from robustgeom.harness.campaign import campaign
+from robustgeom.harness.find import accepted, find_attack, is_own
+from robustgeom.harness.journal import Entry, Journal
 from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks, padded
 from robustgeom.harness.spec import AttackSpec, Suite
-from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.subject import Subject
+from robustgeom.harness.target import PAD, Target, row_generators, seed_of
 from robustgeom.harness.witness import Witness
-from robustgeom.models.variants import variant_names
-from robustgeom.threat import ThreatModel, distance, project
+from robustgeom.threat import ThreatModel, project
 
-__all__ = ["MODEL", "Battle", "applicable", "left_out"]
+__all__ = ["Battle"]
 
-MODEL = "model:"
-POOL_BYTES = 1 << 24  # of inputs that one call of an attack gets; it holds about twenty such tensors
-NOISE_VARIANTS = {"noise-off", "noise-frozen"}
-
-
-def applicable(
-    suite: Suite, subject: Subject, data: Dataset, surrogate: str | None
-) -> tuple[list[AttackSpec], dict[str, Subject]]:
-    """Return the suite's attacks whose gradient source this model has, and the surrogates they ask for.
-
-    `surrogate` stands in for those the suite names. Raises `UnknownNameError` on a source that looks like a misspelt
-    variant, `InputError` where no attack is left.
-    """
-    own = variant_names(subject.module)
-    kinds = {name.partition(":")[0] for name in own}
-    models = {
-        s.source: _surrogate(surrogate or s.source.removeprefix(MODEL), subject, data, asked=surrogate)
-        for s in suite.attacks
-        if s.source is not None and s.source.startswith(MODEL)
-    }
-    usable = {name: found for name, found in models.items() if found is not None}
-    left = [
-        s
-        for s in suite.attacks
-        if s.source is None or s.source in usable or s.source.partition(":")[0] in kinds
-    ]
-    for spec in left_out(suite, left):
-        if difflib.get_close_matches(str(spec.source), own, cutoff=0.6):
-            raise unknown("variant of this model", str(spec.source), own)
-    others = [s.attack for s in left if s.attack.startswith(TORCHATTACKS)]
-    if others and subject.noise != "none":
-        fix = "attacks of robustgeom's own, which average over noise"
-        raise InputError(f"a network without noise for {others[0]}", got=f"{subject.noise} noise", fix=fix)
-    if not left:
-        raise InputError("an attack that fits this model", got="none in the suite", fix="another suite")
-    return left, usable
-
-
-def _surrogate(reference: str, model: Subject, data: Dataset, *, asked: str | None) -> Subject | None:
-    """Return the model that gradients transfer from: none where it is the model itself, or does not fit the data."""
-    try:
-        found, seen = subject(reference, data, device=str(model.device))
-        if len(seen.classes) != len(data.classes):
-            wanted = f"a surrogate of {len(data.classes)} classes"
-            raise InputError(wanted, got=str(len(seen.classes)), fix="another surrogate")
-    except UserError:
-        if asked is not None:
-            raise
-        return None
-    return found if found.info.digest != model.info.digest else None
-
-
-def left_out(suite: Suite, attacks: list[AttackSpec]) -> list[AttackSpec]:
-    """Return the attacks of the suite that are not among `attacks`, but for noise variants: no noise, no need."""
-    missing = [s for s in suite.attacks if s not in attacks]
-    return [s for s in missing if str(s.source).partition(":")[0] not in NOISE_VARIANTS]
+POOL_ROWS = 512  # that one call of an attack gets: what is lost when a run is cut off
+POOL_BYTES = 1 << 24  # of inputs, at most; an attack holds about twenty such tensors
 
 
 @dataclass
@@ -96,6 +44,9 @@ class Battle:
     table: ThreatTable
     seed: int
     batch_size: int
+    journal: Journal = field(default_factory=Journal)
+    rows_a_pass: int = field(init=False)
+    halvings: list[dict[str, Any]] = field(init=False, default_factory=list)
     judge: Target = field(init=False)
     homes: list[Tensor] = field(init=False)
     clean: Judgement = field(init=False)
@@ -112,8 +63,8 @@ class Battle:
     witness: Witness = field(init=False, default_factory=Witness)
 
     def __post_init__(self) -> None:
-        seed = seed_of(self.seed, "judge")
-        self.judge = self.target(self.data.ids, seed)
+        self.rows_a_pass = padded(self.batch_size)
+        self.judge = self.target(self.data.ids, seed_of(self.seed, "judge"))
         self.homes = chunks(torch.arange(len(self.data)), self.batch_size)
         self.worst_x = self.data.inputs.clone()
 
@@ -135,8 +86,7 @@ class Battle:
     def target(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return the network serving the samples `ids`, its noise keyed by `seed`, its passes counted."""
         subject = self.subject
-        size = padded(self.batch_size)
-        return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), size)
+        return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), self.rows_a_pass)
 
     def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return what an attack gets: the network, or its quicker form with the network behind it."""
@@ -145,30 +95,68 @@ class Battle:
 
     def look(self) -> None:
         """Judge the clean samples."""
-        began = perf_counter()
-        parts = [self._judge(self.data.inputs[rows], rows) for rows in self.homes]
-        self.clean = Judgement(*(torch.cat(p) for p in zip(*map(_fields, parts), strict=True)))
+        everything = torch.arange(len(self.data))
+        entry = self.journal.once(self._looked, "clean", *self.data.ids)
+        bout = Bout.restored(entry, self.data.inputs)
+        self.clean = bout.verdict
         self.worst = Judgement(*(t.clone() for t in _fields(self.clean)))
         self.standing = self.clean.prediction == self.data.labels
-        everything = torch.arange(len(self.data))
-        calls = self.clean.draws
-        self._write("clean", 0.0, everything, self.data.inputs, self.clean, (calls, calls * 0), began)
+        self._write("clean", 0.0, everything, bout)
+
+    def _looked(self) -> Entry:
+        began, inputs = perf_counter(), self.data.inputs
+        parts = [self._judge(inputs[rows], rows) for rows in self.homes]
+        verdict = Judgement(*(torch.cat(p) for p in zip(*map(_fields, parts), strict=True)))
+        none = torch.zeros_like(verdict.draws)
+        bout = new_bout(inputs, inputs, verdict, (none, none), perf_counter() - began)
+        return bout.entry(torch.zeros(len(inputs), dtype=torch.bool))
 
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
         """Run one attack at one radius on the samples that still stand, pool by pool."""
-        threat = ThreatModel(self.table.norm, radius, self.data.domain)
-        attack = find_attack(spec)
-        planned, judging = self._plan(radius, plain=is_own(spec)), 0
-        for index, rows in enumerate(planned):
-            began = perf_counter()
-            found, calls = self._strike(spec, attack, threat, rows)
-            verdict = self.judge_all(found, rows)
-            calls, judging = (calls[0] + verdict.draws, calls[1]), judging + int(verdict.draws.sum())
-            self._write(spec.name, radius, rows, found, verdict, calls, began)
-            self._remember(rows, found, verdict)
-            tick((index + 1) / len(planned))
-        sizes = [len(c) for c in planned]
+        fought = campaign(self, spec, radius, self._plan(radius, plain=is_own(spec)), tick)
+        for rows, bout in fought:
+            self._write(spec.name, radius, rows, bout)
+            self._remember(rows, bout.found, bout.verdict)
+        sizes = [len(rows) for rows, _ in fought]
+        judging = sum(int(bout.verdict.draws.sum()) for _, bout in fought)
         self.jobs.append({"attack": spec.name, "radius": radius, "chunks": sizes, "judge_passes": judging})
+
+    def bout(self, spec: AttackSpec, radius: float, rows: Tensor) -> Bout:
+        """Attack `rows` (k,) at one radius, and judge what was found."""
+        began, threat = perf_counter(), ThreatModel(self.table.norm, radius, self.data.domain)
+        known = self.sought.get(spec.name, set()).copy()
+        found, calls = self._strike(spec, find_attack(spec), threat, rows)
+        verdict, part = self.judge_all(found, rows), self.data.take(rows)
+        made = new_bout(found, part.inputs, verdict, calls, perf_counter() - began)
+        seen = self.witness.seen.get((spec.name, radius), set())
+        extra: dict[str, Any] = {
+            "excess": self.excess.get(spec.name),
+            "seen": tuple(i for i in part.ids if i in seen),
+        }
+        if spec.name in self.nearest:
+            new = torch.tensor([row not in known for row in rows.tolist()])
+            extra |= {"new": new, "nearest": self.nearest[spec.name][rows[new]]}
+        return replace(made, **extra)
+
+    def worth_keeping(self, rows: Tensor, bout: Bout) -> Tensor:
+        """Return which points (k,) of a bout are needed later: those that fooled, or came nearer to it than any."""
+        return self._worse(rows, bout.verdict) | (bout.verdict.prediction != self.data.labels[rows])
+
+    def take_up(self, spec: AttackSpec, radius: float, rows: Tensor, bout: Bout) -> None:
+        """Bring to mind what else was known after a bout that the journal had kept."""
+        if bout.excess is not None:
+            self.excess[spec.name] = max(self.excess.get(spec.name, 0.0), bout.excess)
+        if bout.seen:
+            self.witness.seen.setdefault((spec.name, radius), set()).update(bout.seen)
+        if bout.new is not None and bout.nearest is not None:
+            known = self.nearest.setdefault(spec.name, self.data.inputs.clone())
+            known[rows[bout.new]] = bout.nearest
+            self.sought.setdefault(spec.name, set()).update(rows[bout.new].tolist())
+
+    def halve(self, spec: AttackSpec, radius: float) -> None:
+        """Let all later passes hold half as many rows, and keep in mind where that began."""
+        self.rows_a_pass = self.judge.rows_a_pass = max(self.rows_a_pass // 2, PAD)
+        self.halvings.append({"attack": spec.name, "radius": radius, "rows_a_pass": self.rows_a_pass})
 
     def _plan(self, radius: float, *, plain: bool) -> list[Tensor]:
         """Return the samples to attack: pools as large as memory likes, so that survivors share full batches.
@@ -179,7 +167,7 @@ class Battle:
         if self.subject.noise == "batch":
             return [home[wanted[home]] for home in self.homes if wanted[home].any()]
         a_row = max(self.data.inputs[:1].numel() * self.data.inputs.element_size(), 1)
-        size = self.batch_size if plain else max(self.batch_size, POOL_BYTES // a_row)
+        size = self.batch_size if plain else max(self.batch_size, min(POOL_ROWS, POOL_BYTES // a_row))
         return chunks(wanted.nonzero().squeeze(1), size)
 
     def standing_at(self, radius: float) -> Tensor:
@@ -256,7 +244,7 @@ class Battle:
     def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
         if spec.source is None:
             return None
-        size = padded(self.batch_size)
+        size = self.rows_a_pass
         if spec.source in self.surrogates:
             other = self.surrogates[spec.source]
             return Target(other.forward, ids, other.noise, seed, len(self.data.classes), size)
@@ -311,32 +299,27 @@ class Battle:
         verdict = judge(self.judge, x.to(place), labels, rows, draws=self.judge_draws, places=places)
         return Judgement(*(t.cpu() for t in _fields(verdict)))
 
-    def _remember(self, rows: Tensor, found: Tensor, verdict: Judgement) -> None:
+    def _worse(self, rows: Tensor, verdict: Judgement) -> Tensor:
+        """Return which decisions (k,) are worse than the worst so far."""
         worse = verdict.margin < self.worst.margin[rows]
-        if self.stochastic:
-            # A vote decides there, with which the mean probability's margin need not agree.
-            labels = self.data.labels[rows]
-            fooled, before = verdict.prediction != labels, self.worst.prediction[rows] != labels
-            worse = torch.where(fooled == before, worse, fooled)
+        if not self.stochastic:
+            return worse
+        # A vote decides there, with which the mean probability's margin need not agree.
+        labels = self.data.labels[rows]
+        fooled, before = verdict.prediction != labels, self.worst.prediction[rows] != labels
+        return torch.where(fooled == before, worse, fooled)
+
+    def _remember(self, rows: Tensor, found: Tensor, verdict: Judgement) -> None:
+        worse = self._worse(rows, verdict)
         for kept, new in zip(_fields(self.worst), _fields(verdict), strict=True):
             kept[rows[worse]] = new[worse]
         self.worst_x[rows[worse]] = found[worse]
         self.standing[rows[verdict.prediction != self.data.labels[rows]]] = False
 
-    def _write(
-        self,
-        attack: str,
-        radius: float,
-        rows: Tensor,
-        x: Tensor,
-        verdict: Judgement,
-        calls: tuple[Tensor, Tensor],
-        began: float,
-    ) -> None:
-        labels = self.data.labels[rows]
-        moved = {n: distance(x, self.data.inputs[rows], n).tolist() for n in ("linf", "l2", "l1")}
-        each = (perf_counter() - began) / len(rows)
-        self.spent = [self.spent[i] + int(calls[i].sum()) for i in (0, 1)]
+    def _write(self, attack: str, radius: float, rows: Tensor, bout: Bout) -> None:
+        labels, verdict = self.data.labels[rows], bout.verdict
+        moved = {norm: values.tolist() for norm, values in bout.moved.items()}
+        self.spent = [self.spent[i] + int(bout.calls[i].sum()) for i in (0, 1)]
         for i, row in enumerate(rows.tolist()):
             prediction, label = int(verdict.prediction[i]), int(labels[i])
             self.rows.append(
@@ -349,12 +332,12 @@ class Battle:
                     "prediction": prediction,
                     "margin": float(verdict.margin[i]),
                     "correct_rate": float(verdict.correct_rate[i]),
-                    **{n: moved[n][i] for n in moved},
+                    **{norm: values[i] for norm, values in moved.items()},
                     "success": attack != "clean" and prediction != label,
                     "near_tie": bool(verdict.near_tie[i]),
-                    "forward_calls": int(calls[0][i]),
-                    "backward_calls": int(calls[1][i]),
-                    "seconds": each,
+                    "forward_calls": int(bout.calls[0][i]),
+                    "backward_calls": int(bout.calls[1][i]),
+                    "seconds": bout.seconds / len(rows),
                 }
             )
 

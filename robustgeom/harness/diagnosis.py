@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures import FAILURES, WEIGHTS
 from robustgeom.harness.failures._case import BALLS, FEWEST, MOST, Case, TooFewPasses
+from robustgeom.harness.journal import Entry, digest
 from robustgeom.harness.options import described
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import seed_of
@@ -35,7 +36,7 @@ def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResul
         return [], {"passes": 0, "allowed": 0, "samples": {}, "left_out": dict.fromkeys(FAILURES, why)}
     radius = _doubted(battle)
     stands = battle.standing_at(radius)
-    case = Case(battle, attacks, radius, stands, *_subsets(battle, stands))
+    case = Case(battle, attacks, radius, stands, *_subsets(battle, stands), state=_state(battle))
     allowed = int(SHARE * sum(battle.spent))
     checks, left_out = _made(case, allowed)
     cost = {
@@ -73,17 +74,32 @@ def _made(case: Case, allowed: int) -> tuple[list[CheckResult], dict[str, str]]:
 
 def _try(name: str, case: Case, found: dict[str, CheckResult], left_out: dict[str, str]) -> None:
     left_out.pop(name, None)
+    before = case.spent
+    try:
+        key = ("check", name, case.allowance, case.state, [spec.name for spec in case.attacks])
+        entry = case.battle.journal.once(lambda: _checked(name, case), *key)
+    except Exception as error:  # a network that fails in a check's batches must not cost the attacks' results
+        left_out[name] = described(error)
+        return
+    case.probed += before + entry.facts["passes"] - case.spent  # of a check that was made before
+    if entry.tensors:
+        case.twice = entry.tensors["rows"], entry.tensors["margin"]
+    if entry.facts["check"] is None:
+        left_out[name] = entry.facts["why"]
+    else:
+        found[name] = CheckResult.model_validate(entry.facts["check"])
+
+
+def _checked(name: str, case: Case) -> Entry:
+    """Make a check, and return it, or why there is none, with what it leaves to others and the passes it took."""
+    spent, before, why = case.spent, case.twice, _NOT_HERE
     try:
         check = FAILURES[name](case)
     except TooFewPasses:
-        left_out[name] = _TOO_FEW
-    except Exception as error:  # a network that fails in a check's batches must not cost the attacks' results
-        left_out[name] = described(error)
-    else:
-        if check is None:
-            left_out[name] = _NOT_HERE
-        else:
-            found[name] = check
+        check, why = None, _TOO_FEW
+    new = case.twice if case.twice is not before else None
+    looked = {} if new is None else dict(zip(("rows", "margin"), new, strict=True))
+    return Entry(looked, {"check": check and check.model_dump(), "why": why, "passes": case.spent - spent})
 
 
 def _few_stand(case: Case) -> list[CheckResult]:
@@ -116,6 +132,12 @@ def _unpaid(left_out: dict[str, str]) -> list[CheckResult]:
             action=action,
         )
     ]
+
+
+def _state(battle: Battle) -> str:
+    """Return a digest of what the attacks found: another outcome asks for other checks."""
+    found = [(r["attack"], r["radius"], r["sample_id"], r["prediction"], r["margin"]) for r in battle.rows]
+    return digest(battle.seed, battle.suite.digest, found)
 
 
 def _doubted(battle: Battle) -> float:

@@ -23,19 +23,23 @@ _REPEATS, _GAIN, _ROWS, _AGREE = 5, 1.08, 64, 1e-2
 _chosen: dict[tuple[str, torch.Size, str], list[str]] = {}
 
 
-def engine(module: nn.Module, sample: Tensor) -> tuple[nn.Module, str]:
+def engine(module: nn.Module, sample: Tensor, form: str | None = None) -> tuple[nn.Module, str]:
     """Return a frozen copy of `module` for inputs like `sample` (n, ...), and in words which form was chosen.
 
     Frozen parameters spare every backward pass their gradients; the caller's own keep their flags. Where images
     meet convolutions, two forms that change only the last bits are timed, forward and backward, one on top of the
     other, and kept where they are at least 8 % faster: input gradients of thin convolutions by a matrix product,
-    and the memory format channels last. One process decides once for each model. A module that cannot be copied,
-    or whose copy answers otherwise, is used as it is.
+    and the memory format channels last. One process decides once for each model, unless `form` says what it was before.
+    A module that cannot be copied, or whose copy answers otherwise, is used as it is.
     """
     try:
         # Taken apart before any pass: one may leave in the module what cannot be copied.
         plain, timed, compared = (copy.deepcopy(module).requires_grad_(False) for _ in range(3))
-        chosen = _forms_for(module, timed, sample)
+        chosen = (
+            _forms_for(module, timed, sample)
+            if form is None
+            else [f for f in _FORMS if f in form.split(", ")]
+        )
         for form in chosen:
             _FORMS[form](plain)
             _FORMS[form](compared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -14,23 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom.data.dataset import Dataset
-from robustgeom.data.load import as_dataset, load_dataset
-from robustgeom.data.threats import ThreatTable, threat_table
-from robustgeom.errors import InputError, unknown
+from robustgeom.data.threats import ThreatTable
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
-from robustgeom.harness.attacking import Battle, applicable, left_out
+from robustgeom.harness.applicable import applicable, left_out
+from robustgeom.harness.attacking import Battle
+from robustgeom.harness.chosen import chosen
 from robustgeom.harness.diagnosis import diagnose
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds, with_logits
-from robustgeom.harness.find import find_attack
+from robustgeom.harness.identity import journaled
+from robustgeom.harness.journal import Entry
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
+from robustgeom.harness.patience import patient
 from robustgeom.harness.plan import padded
 from robustgeom.harness.remedies import remedies, runs
 from robustgeom.harness.subject import Subject, subject
-from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
+from robustgeom.harness.suite import AttackSpec, Suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
-    CLEAN,
     SAMPLE_SCHEMA,
     CheckResult,
     DataInfo,
@@ -41,7 +42,7 @@ from robustgeom.records import (
     ThreatInfo,
     Totals,
 )
-from robustgeom.threat import NORMS, ThreatModel
+from robustgeom.threat import ThreatModel
 from robustgeom.words import radius_text
 
 __all__ = ["evaluate"]
@@ -59,21 +60,24 @@ def evaluate(
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     progress: Progress | None = None,
     arguments: dict[str, Any] | None = None,
+    journal: str | Path | None = None,
 ) -> RunRecord:
     """Attack a model with a suite and return the record of what was found.
 
     model: a reference (zoo name, "file.py:attr", "pkg.mod:attr") or a module in eval mode that maps
     inputs (n, ...) in the data's domain to logits (n, classes). data: a name, file or pair (inputs, labels).
     Radii are in the input's units and come from the data set's threat table unless `options.eps` is set.
-    `arguments` is what the caller was asked, kept in the record. Bad input raises a `UserError`; Ctrl-C raises
-    `Interrupted` and a mistake that shows late `Unfinished`, which carry the record of all finished jobs.
+    `arguments` is what the caller was asked, kept in the record. `journal` is a folder for finished work: a later call
+    with the same folder takes up from there what would come out the same, and makes the rest. Bad input raises a
+    `UserError`; Ctrl-C raises `Interrupted` and a mistake that shows late `Unfinished`, which carry the record of all
+    finished jobs.
 
     >>> options = RunOptions(n=32, eps="8/255", analyze=False)
     >>> record = evaluate("fmnist-cnn-standard", "fashion-mnist", "quick-linf", options=options)
     >>> record.robust_accuracy.value <= record.accuracy.value
     True
     """
-    run = _prepare(model, data, suite, options, progress)
+    run = _prepare(model, data, suite, options, progress, None if journal is None else Path(journal))
     passed = _as_passed(model, data, suite, options) if arguments is None else arguments
     try:
         run.execute()
@@ -154,8 +158,7 @@ class _Run:
         stood = {radius: int(self.battle.standing_at(radius).sum()) for radius in self.table.headlines}
         for radius in self.table.headlines:
             job = self._words(spec, radius)
-            self._tell(job, float(index))
-            self.battle.fight(spec, radius, lambda _: None)
+            self._fight(spec, radius, index, span=0)
             left = int(self.battle.standing_at(radius).sum())
             self.answered.append(
                 RemedyResult(
@@ -169,10 +172,25 @@ class _Run:
     def _words(self, spec: AttackSpec, radius: float) -> str:
         return f"{spec.name} at {self.table.norm} {radius_text(radius, self.table.norm)}"
 
+    def _fight(self, spec: AttackSpec, radius: float, index: int, *, span: int) -> None:
+        """Fight; Ctrl-C ends after the chunk in flight. Progress goes from `index` on by `span`."""
+        job, done = self._words(spec, radius), float(index)
+        line = "finishing the samples under attack; Ctrl-C again stops at once"
+        with patient(lambda: self._tell("finishing; Ctrl-C again stops", done, line)) as stop_if_asked:
+
+            def tick(share: float) -> None:
+                nonlocal done
+                done = index + span * share
+                self._tell(job, done)
+                if share < 1:
+                    stop_if_asked()
+
+            tick(0.0)
+            self.battle.fight(spec, radius, tick)
+
     def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
         began, job = perf_counter(), self._words(spec, radius)
-        self._tell(job, float(index))
-        self.battle.fight(spec, radius, lambda share: self._tell(job, index + share))
+        self._fight(spec, radius, index, span=1)
         standing = int(self.battle.standing.sum())
         line = f"{job}: {standing} of {len(self.data)} stand ({perf_counter() - began:.1f} s)"
         self._tell(job, index + 1.0, line)
@@ -185,13 +203,23 @@ class _Run:
         log_p = {"clean": self.battle.clean.log_p, "attacked": self.snapshot[0]}
         samples, summary = logit_tables(self.subject, self.data, log_p)
         self.tables = {"logits": samples, "logit_summary": summary}
+        entry = self.battle.journal.once(
+            lambda: self._geometry(threat), "geometry", threat.eps, self.suite.analysis
+        )
+        self.tables["geometry"] = pa.ipc.open_stream(entry.tensors["table"].numpy()).read_all()
+        self.notes = [CheckResult.model_validate(entry.facts["note"])]
+        self._tell("geometry", index + 1.0, f"geometry and logits ({perf_counter() - began:.1f} s)")
+
+    def _geometry(self, threat: ThreatModel) -> Entry:
         settings, seed = self.suite.analysis, self.options.seed
-        geometry, note = geometry_table(
+        table, note = geometry_table(
             self.subject, self.data, threat, settings, eot=self.battle.eot, seed=seed
         )
-        self.tables["geometry"] = geometry
-        self.notes = [note]
-        self._tell("geometry", index + 1.0, f"geometry and logits ({perf_counter() - began:.1f} s)")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        written = torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8)
+        return Entry({"table": written}, {"note": note.model_dump()})
 
     def _tell(self, job: str, done: float, line: str | None = None) -> None:
         if self.progress is not None:
@@ -240,6 +268,7 @@ class _Run:
                 "pad": PAD,
                 "engine": self.subject.form,
                 "jobs": battle.jobs,
+                "halvings": battle.halvings,
                 "checks": self.diagnosis,
             },
             arguments=arguments,
@@ -325,57 +354,17 @@ def _prepare(
     suite: str | Suite,
     options: RunOptions,
     progress: Progress | None,
+    journal: Path | None,
 ) -> _Run:
-    chosen = _suite(suite, options)
-    samples = _data(data, chosen, options)
-    table = threat_table(samples.name, chosen.norm, eps=options.eps)
-    table = table.at_headlines() if chosen.radii == "headlines" else table
-    _refuse_beyond(table, samples)
+    picked, samples, table = chosen(data, suite, options)
     under_test, samples = subject(
         model, samples, device=options.device, precision=options.precision, compiled=options.compiled
     )
+    under_test, kept = journaled(under_test, samples, picked, table, options, journal)
     under_test, door = with_logits(under_test, samples) if options.remedy else (under_test, [])
     door += at_the_door(under_test, samples)
-    attacks, others = applicable(chosen, under_test, samples, options.surrogate)
-    battle = Battle(under_test, samples, chosen, table, options.seed, options.batch_size, surrogates=others)
-    return _Run(under_test, samples, chosen, table, options, progress, battle, door, attacks)
-
-
-def _refuse_beyond(table: ThreatTable, data: Dataset) -> None:
-    """Raise where linf radii are wider than the domain: 8 was meant to be 8/255."""
-    width, largest = data.domain[1] - data.domain[0], max(table.grid)
-    if table.norm == "linf" and largest > width:
-        wanted = f"linf radii of at most {width:g}, the width of the inputs' domain"
-        raise InputError(wanted, got=f"{largest:g}", fix=f"--eps {largest:g}/255")
-
-
-def _suite(suite: str | Suite, options: RunOptions) -> Suite:
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
-    if not isinstance(chosen, Suite):
-        raise InputError("a suite or its name", got=type(chosen).__name__, fix='"quick-linf"')
-    own = [AttackSpec(name=r.rpartition(":")[2], attack=r) for r in options.attacks]
-    for spec in own:
-        find_attack(spec)
-    names = [spec.name for spec in (*chosen.attacks, *own)]
-    if len(set(names)) < len(names) or CLEAN in names:
-        wanted = f"attacks with distinct names, none of them {CLEAN!r}"
-        raise InputError(wanted, got=", ".join(names), fix="renaming your function")
-    norm = options.norm or chosen.norm
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
-    if own and norm in ("spatial", "corruption"):
-        wanted = f"the suite's own attacks under {norm} changes, as no distance tells what is one"
-        raise InputError(wanted, got=options.attacks[0], fix="a suite of a norm, such as quick-linf")
-    for spec in chosen.attacks if norm != chosen.norm else ():
-        check_settings(spec, norm, Path(f"the suite {chosen.name}"))
-    return chosen.model_copy(update={"attacks": [*chosen.attacks, *own], "norm": norm})
-
-
-def _data(data: str | Dataset | tuple[Tensor, Tensor], suite: Suite, options: RunOptions) -> Dataset:
-    if isinstance(data, str):
-        found = load_dataset(data, split=options.split, data_dir=options.data_dir)
-    else:
-        found = as_dataset(data)
-    n = min(suite.n, len(found)) if options.n is None else options.n
-    taken = found if n == len(found) else found.balanced(n)
-    return replace(taken, inputs=taken.inputs.to(torch.float32))
+    attacks, others = applicable(picked, under_test, samples, options.surrogate)
+    battle = Battle(
+        under_test, samples, picked, table, options.seed, options.batch_size, surrogates=others, journal=kept
+    )
+    return _Run(under_test, samples, picked, table, options, progress, battle, door, attacks)

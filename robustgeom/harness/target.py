@@ -16,9 +16,10 @@ from robustgeom.attacks._oracle import PIECE, pieces
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.noise import noise_context
 
-__all__ = ["PAD", "PIECE", "Noise", "Target", "row_generators", "seed_of"]
+__all__ = ["PAD", "PIECE", "Noise", "Target", "out_of_memory", "row_generators", "seed_of"]
 
 Noise = Literal["keyed", "batch", "none"]
+_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 PAD = 4  # rows; on the CPUs tried, batches of one to three rows are computed by other kernels than all larger ones
 
 
@@ -35,6 +36,18 @@ def seed_of(*parts: object) -> int:
 def row_generators(ids: Sequence[int], *parts: object) -> list[Generator]:
     """Return one generator a sample, seeded from its id and `parts`, so that no draw depends on the batch."""
     return [Generator().manual_seed(seed_of(*parts, i)) for i in ids]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, or one that it was raised from, says that memory did not suffice.
+
+    >>> out_of_memory(MemoryError())
+    True
+    """
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if known or any(text in str(error).lower() for text in _TEXTS):
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
 
 
 @contextmanager
@@ -156,7 +169,7 @@ class Target:
             raise
         except (Exception, SystemExit) as error:
             got = f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError) or "out of memory" in str(error):
+            if out_of_memory(error):
                 raise InputError("memory for a batch", got=got, fix="a smaller --batch-size") from error
             shape = ", ".join(map(str, x.shape[1:]))
             fix = "mending it, or a model for this data"

@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from robustgeom.attacks import ATTACKS
 from robustgeom.attacks._oracle import Oracle
-from robustgeom.harness.attacking import MODEL, Battle
+from robustgeom.harness.applicable import MODEL
+from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._stand_ins import PASS_THROUGH
 from robustgeom.harness.find import is_own
 from robustgeom.harness.judge import Judgement
@@ -38,7 +39,8 @@ class Case:
 
     `stands` (n,) says which samples survived every attack; `standing` and `fallen` (k,) are positions of at most 128
     samples, in seeded order, that survived and that an attack felled. `allowance` is how many passes, forward and
-    backward, the check at hand may spend; `spent` counts those of all checks.
+    backward, the check at hand may spend; `spent` counts those of all checks. `state` is a digest of all that the
+    attacks found.
     """
 
     battle: Battle
@@ -48,6 +50,7 @@ class Case:
     standing: Tensor
     fallen: Tensor
     allowance: int = 0
+    state: str = ""
     targets: list[Target] = field(default_factory=list)
     probed: int = 0
     # Rows (k,) and their margins after an attack with twice the steps.

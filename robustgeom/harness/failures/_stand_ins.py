@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom import content
-from robustgeom.harness.attacking import MODEL, Battle
+from robustgeom.harness.applicable import MODEL
+from robustgeom.harness.attacking import Battle
 from robustgeom.harness.subject import subject
 from robustgeom.models.bpda import bpda
 from robustgeom.models.card import read_card
