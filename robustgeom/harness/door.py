@@ -13,7 +13,7 @@ from robustgeom.errors import InputError
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import AttackSpec
-from robustgeom.harness.target import Target
+from robustgeom.harness.target import Target, out_of_memory
 from robustgeom.logits import logit_gap, margin
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
@@ -136,6 +136,9 @@ def _input_gradients(target: Target, x: Tensor, labels: Tensor) -> Tensor:
         try:
             found = torch.autograd.grad(value, leaf, allow_unused=True)[0]
         except RuntimeError as error:  # NotImplementedError is one
+            if out_of_memory(error):
+                wanted = f"memory for a backward pass of {len(x)} samples"
+                raise InputError(wanted, got=str(error), fix="a smaller network or input") from error
             got = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise InputError(
                 "a model that can be differentiated", got=got, fix="a variant or surrogate for its gradients"

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Generator
 
-import robustgeom
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
 from robustgeom.harness.engine import dtype_of, engine, quicker
@@ -31,6 +30,7 @@ from robustgeom.models.load import model_digest
 
 __all__ = ["attack_identity", "journaled", "model_identity", "package_identity"]
 
+_ROOT = Path(__file__).resolve().parents[1]
 _PROBES = 8
 _FORM = "form.txt"
 _TALK = ("cli", "report")  # parts of the package that no number depends on
@@ -39,8 +39,7 @@ _TALK = ("cli", "report")  # parts of the package that no number depends on
 @cache
 def package_identity() -> str:
     """Return a digest of this package's code, of torch, and of the kind of machine."""
-    root = Path(robustgeom.__file__).parent
-    own = [f for f in sorted(root.rglob("*.py")) if f.relative_to(root).parts[0] not in _TALK]
+    own = [f for f in sorted(_ROOT.rglob("*.py")) if f.relative_to(_ROOT).parts[0] not in _TALK]
     return digest(*map(_file_digest, own), torch.__version__, sys.version_info[:2], platform.machine())
 
 
@@ -122,7 +121,7 @@ def _sources(things: Iterable[Any]) -> set[Path]:
 @cache
 def _roots() -> tuple[Path, ...]:
     installed = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    return (*(Path(p).resolve() for p in installed), Path(robustgeom.__file__).resolve().parent)
+    return (*(Path(p).resolve() for p in installed), _ROOT)
 
 
 def _file_digest(path: Path) -> str:

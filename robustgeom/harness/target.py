@@ -139,8 +139,19 @@ class Target:
         self.forward_calls.index_add_(0, rows, once)
         if x.requires_grad and torch.is_grad_enabled():
             self.backward_calls.index_add_(0, rows, once)
+        return self._in_pieces(x, rows, draws)
+
+    def _in_pieces(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
         parts = pieces(len(x), self.piece)
-        logits = [self._query(x[p], rows[p], draws[p]) for p in parts]
+        try:
+            logits = [self._query(x[p], rows[p], draws[p]) for p in parts]
+        except InputError as error:
+            # A pass for a gradient holds on to its memory; there the attack has to begin again with fewer samples.
+            wanted = x.requires_grad and torch.is_grad_enabled()
+            if wanted or self.noise == "batch" or self.rows_a_pass <= PAD or not out_of_memory(error):
+                raise
+            self.rows_a_pass = max(self.rows_a_pass // 2, PAD)
+            return self._in_pieces(x, rows, draws)
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
