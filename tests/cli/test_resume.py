@@ -1,0 +1,114 @@
+"""An evaluation that was cut off goes on where the same command is given again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from robustgeom.records import load_record
+
+COMMAND = [sys.executable, "-m", "robustgeom", "evaluate", "fmnist-cnn-pgd-at", "--n", "64", "--no-analyze"]
+
+
+def start(cwd, *more):
+    return subprocess.Popen(
+        [*COMMAND, *more],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
+
+
+def finish(cwd, *more):
+    process = start(cwd, *more)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def after_a_job(process):
+    assert "stand" in process.stderr.readline()
+    return process
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    code, _, err = finish(folder)
+    assert code == 0, err
+    assert sorted(
+        f.name for f in (folder / "runs" / "quick-linf").iterdir() if f.suffix in ("", ".json")
+    ) == [
+        "comparison.json",
+        "runs",
+    ]
+    return load_record(folder / "runs" / "quick-linf" / "runs" / "fmnist-cnn-pgd-at")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_same_command_goes_on_and_ends_with_the_same_record(tmp_path, whole, how):
+    process = after_a_job(start(tmp_path))
+    process.send_signal(how)
+    process.communicate(timeout=120)
+    assert process.returncode == (130 if how == signal.SIGINT else -9)
+    folder = tmp_path / "runs" / "quick-linf"
+    assert (folder / "unfinished.json").is_file()
+    kept = len(list(folder.glob("journal/*/*.safetensors")))
+    assert kept >= 2  # the clean samples and the job
+    if how == signal.SIGINT:
+        record = load_record(folder / "runs" / "fmnist-cnn-pgd-at")
+        assert record.header.status == "interrupted"
+        assert record.robust_accuracy.value >= whole.robust_accuracy.value
+    code, _, err = finish(tmp_path)
+    assert code == 0, err
+    assert "goes on from what is finished" in err
+    assert load_record(folder / "runs" / "fmnist-cnn-pgd-at").fingerprint() == whole.fingerprint()
+    assert not (folder / "journal").exists()
+    assert not (folder / "unfinished.json").exists()
+    assert not (tmp_path / "runs" / "quick-linf-2").exists()
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    process = after_a_job(start(tmp_path, "--suite", "autoattack-linf"))
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again stops at once" in process.stderr.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 20
+
+
+def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(tmp_path):
+    folder = tmp_path / "runs" / "quick-linf"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "unfinished.json").write_text(json.dumps({"models": ["another"]}))
+    code, _, err = finish(tmp_path, "--out", str(folder))
+    assert (code, "an unfinished evaluation with other arguments" in err) == (2, True)
+    process = after_a_job(start(tmp_path))
+    assert (tmp_path / "runs" / "quick-linf-2" / "unfinished.json").is_file()
+    code, _, err = finish(tmp_path, "--out", str(tmp_path / "runs" / "quick-linf-2"))
+    assert (code, "in which an evaluation is at work" in err) == (2, True)
+    process.kill()
+    process.communicate()
+
+
+def test_a_mistake_leaves_no_folder(tmp_path):
+    (tmp_path / "mine.py").write_text("def build():\n    raise ValueError('no')\n")
+    code, _, err = finish(tmp_path, "--out", "it", "--suite", "quick-l2", "--eps", "-1")
+    assert code == 2, err
+    assert not (tmp_path / "it").exists()
+
+
+def test_jobs_share_the_work_of_models(tmp_path, whole):
+    code, _, err = finish(tmp_path, "fmnist-cnn-standard", "--jobs", "2", "--out", "two")
+    assert code == 0, err
+    assert load_record(tmp_path / "two" / "runs" / "fmnist-cnn-pgd-at").fingerprint() == whole.fingerprint()
+    assert load_record(tmp_path / "two" / "runs" / "fmnist-cnn-standard").header.status == "complete"
+    assert "fmnist-cnn-standard: " in err
+    assert not (tmp_path / "two" / "journal").exists()
