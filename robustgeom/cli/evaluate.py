@@ -116,7 +116,8 @@ def _run(specs: list[Any], folder: OutputFolder, jobs: int) -> int:
     folder.finished = code == 0
     done = [spec.out for spec in specs if Path(spec.out).is_dir()]
     if done:
-        return code or print_summary([load_record(path) for path in done], folder.path)
+        found = print_summary([load_record(path) for path in done], folder.path)
+        return code or found
     if stopped:
         click.echo("interrupted before any job had finished; the same command goes on", err=True)
     return code

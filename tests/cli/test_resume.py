@@ -75,6 +75,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_record(tmp_path, whole,
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     process = after_a_job(start(tmp_path, "--suite", "autoattack-linf"))
+    time.sleep(0.5)  # the next attack, which takes longer, is under way
     process.send_signal(signal.SIGINT)
     assert "Ctrl-C again stops at once" in process.stderr.readline()
     began = time.monotonic()
