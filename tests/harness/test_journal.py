@@ -117,6 +117,7 @@ def test_a_run_that_goes_on_ends_as_if_it_had_never_been_cut_off(tmp_path, name)
     assert again.fingerprint() == whole.fingerprint()
 
 
+LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
 WORKER = """
 import sys
 import robustgeom as rg
@@ -137,8 +138,8 @@ def start(tmp_path, name, n, journal, out):
     ("name", "n", "kills"),
     [
         ("fmnist-cnn-standard", 16, 1),
-        pytest.param("fmnist-cnn-standard", 64, 20, marks=pytest.mark.slow),
-        pytest.param("fmnist-cnn-gaussian", 16, 20, marks=pytest.mark.slow),
+        pytest.param("fmnist-cnn-standard", 24, 20, marks=LONG),
+        pytest.param("fmnist-cnn-gaussian", 8, 20, marks=LONG),
     ],
 )
 def test_kill_9_at_random_moments_costs_no_finished_work(tmp_path, name, n, kills):
