@@ -3,6 +3,7 @@
 import importlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def start(tmp_path, name, n, journal, out):
     ("name", "n", "kills"),
     [
         ("fmnist-cnn-standard", 16, 1),
-        pytest.param("fmnist-cnn-standard", 24, 20, marks=LONG),
+        pytest.param("fmnist-cnn-standard", 12, 20, marks=LONG),
         pytest.param("fmnist-cnn-gaussian", 8, 20, marks=LONG),
     ],
 )
@@ -148,6 +149,9 @@ def test_kill_9_at_random_moments_costs_no_finished_work(tmp_path, name, n, kill
     lasts, moments = time.monotonic() - began, random.Random(0)
     whole = load_record(tmp_path / "whole")
     for kill in range(kills):
+        # The form in which a network runs is timed, and may come out otherwise in another process.
+        no_work = shutil.ignore_patterns("*.safetensors", "*.lock")
+        shutil.copytree(tmp_path / "whole-journal", tmp_path / f"journal-{kill}", ignore=no_work)
         process = start(tmp_path, name, n, f"journal-{kill}", f"run-{kill}")
         time.sleep(lasts * moments.uniform(0.2, 1))
         process.send_signal(signal.SIGKILL)
