@@ -77,11 +77,10 @@ def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
         staged = Path(tempfile.mkdtemp(prefix=".robustgeom-", dir=target.parent))
         yield staged
         staged.chmod(0o755)
-        if target.exists():
-            before = target.with_name(f".{target.name}-before")
-            target.rename(before)
-            shutil.rmtree(before)
-        staged.rename(target)
+        with tempfile.TemporaryDirectory(prefix=".robustgeom-", dir=target.parent) as aside:
+            if replace and target.exists():
+                target.rename(Path(aside) / target.name)
+            staged.rename(target)
     except OSError as error:
         raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
     finally:

@@ -46,7 +46,8 @@ def campaign(
 
 
 def _key(battle: Battle, spec: AttackSpec, identity: str, radius: float, rows: Tensor) -> tuple[object, ...]:
-    return ("bout", spec.name, identity, radius, battle.rows_a_pass, *battle.data.take(rows).ids)
+    ids = [battle.data.ids[row] for row in rows.tolist()]
+    return ("bout", spec.name, identity, radius, battle.rows_a_pass, *ids)
 
 
 def _chunk(battle: Battle, spec: AttackSpec, identity: str, radius: float, rows: Tensor) -> Fought:

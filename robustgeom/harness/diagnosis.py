@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from robustgeom.errors import OutputError
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures import FAILURES, WEIGHTS
 from robustgeom.harness.failures._case import BALLS, FEWEST, MOST, Case, TooFewPasses
@@ -78,6 +79,8 @@ def _try(name: str, case: Case, found: dict[str, CheckResult], left_out: dict[st
     try:
         key = ("check", name, case.allowance, case.state, [spec.name for spec in case.attacks])
         entry = case.battle.journal.once(lambda: _checked(name, case), *key)
+    except OutputError:  # the journal's, not the check's
+        raise
     except Exception as error:  # a network that fails in a check's batches must not cost the attacks' results
         left_out[name] = described(error)
         return

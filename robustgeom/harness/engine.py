@@ -35,14 +35,11 @@ def engine(module: nn.Module, sample: Tensor, form: str | None = None) -> tuple[
     try:
         # Taken apart before any pass: one may leave in the module what cannot be copied.
         plain, timed, compared = (copy.deepcopy(module).requires_grad_(False) for _ in range(3))
-        chosen = (
-            _forms_for(module, timed, sample)
-            if form is None
-            else [f for f in _FORMS if f in form.split(", ")]
-        )
-        for form in chosen:
-            _FORMS[form](plain)
-            _FORMS[form](compared)
+        known = None if form is None else [name for name in _FORMS if name in form.split(", ")]
+        chosen = _forms_for(module, timed, sample) if known is None else known
+        for name in chosen:
+            _FORMS[name](plain)
+            _FORMS[name](compared)
         if not _agree(module, compared, sample):
             return module, AS_GIVEN
     except Exception:  # what is wrong with it is for the door to say

@@ -53,11 +53,11 @@ class Executor(Protocol):
 class JobsUnfinished(UserError):  # noqa: N818 - the twin of Unfinished
     """Some jobs did not end well; `mistakes` says what ended each, by the folder its record would have gone to."""
 
-    def __init__(self, mistakes: dict[str, str], total: int) -> None:
+    def __init__(self, mistakes: dict[str, str]) -> None:
         RobustGeomError.__init__(
             self, "; ".join(f"{Path(out).name}: {text}" for out, text in mistakes.items())
         )
-        self.mistakes, self.total = mistakes, total
+        self.mistakes = mistakes
 
 
 def run_job(spec: JobSpec, progress: Progress | None = None) -> str:
@@ -106,7 +106,7 @@ def run_jobs(
         except Exception as error:
             mistakes[spec.out] = str(error)
     if mistakes:
-        raise JobsUnfinished(mistakes, len(jobs))
+        raise JobsUnfinished(mistakes)
     return paths
 
 

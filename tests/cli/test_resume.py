@@ -100,7 +100,6 @@ def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(tmp
 
 
 def test_a_mistake_leaves_no_folder(tmp_path):
-    (tmp_path / "mine.py").write_text("def build():\n    raise ValueError('no')\n")
     code, _, err = finish(tmp_path, "--out", "it", "--suite", "quick-l2", "--eps", "-1")
     assert code == 2, err
     assert not (tmp_path / "it").exists()

@@ -19,6 +19,7 @@ import robustgeom as rg
 from robustgeom.errors import InputError, OutputError
 from robustgeom.harness.jobs import JobSpec, JobsUnfinished, help_job, run_jobs
 from robustgeom.harness.journal import Entry, Journal
+from robustgeom.harness.options import Unfinished
 from robustgeom.harness.processes import Processes
 from robustgeom.records import load_record
 
@@ -67,6 +68,22 @@ def test_a_full_disk_is_one_clear_message_and_keeps_what_is_finished(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert journal.done("first") is not None
     assert [f.suffix for f in (tmp_path / "one").iterdir()] == [".safetensors"]
+
+
+def test_a_disk_that_fills_up_during_the_checks_ends_the_run_and_costs_no_check_silently(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(event):
+        if event.job == "failure checks":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+
+    try:
+        with pytest.raises(Unfinished, match="what is finished is kept") as stop:
+            rg.evaluate("fmnist-cnn-standard", options=OPTIONS, progress=fill, journal=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert stop.value.record.header.status == "failed"
+    assert len(entries(tmp_path)) > 3
 
 
 def test_a_place_that_is_no_folder_is_refused(tmp_path):
