@@ -1,10 +1,9 @@
-"""The copy of a network that an evaluation runs: parameters frozen, in the form that is fastest here."""
+"""The copy of a network that an evaluation runs: parameters frozen, in a form that is fast."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from time import process_time
 from typing import get_args
 
 import torch
@@ -13,52 +12,58 @@ from torch import Tensor, nn
 from robustgeom.errors import unknown
 from robustgeom.harness.options import Precision
 from robustgeom.harness.thin_conv import thinned
-from robustgeom.models.load import model_digest
 from robustgeom.models.noise import noise_off
 
 __all__ = ["AS_GIVEN", "dtype_of", "engine", "quicker"]
 
 AS_GIVEN = "as given"
-_REPEATS, _GAIN, _ROWS, _AGREE = 5, 1.08, 64, 1e-2
-_chosen: dict[tuple[str, torch.Size, str], list[str]] = {}
+_AGREE = 1e-2
 
 
-def engine(module: nn.Module, sample: Tensor, form: str | None = None) -> tuple[nn.Module, str]:
-    """Return a frozen copy of `module` for inputs like `sample` (n, ...), and in words which form was chosen.
+def engine(module: nn.Module, sample: Tensor) -> tuple[nn.Module, str]:
+    """Return a frozen copy of `module` for inputs like `sample` (n, ...), and in words which form it has.
 
     Frozen parameters spare every backward pass their gradients; the caller's own keep their flags. Where images
-    meet convolutions, two forms that change only the last bits are timed, forward and backward, one on top of the
-    other, and kept where they are at least 8 % faster: input gradients of thin convolutions by a matrix product,
-    and the memory format channels last. One process decides once for each model, unless `form` says what it was before.
-    A module that cannot be copied, or whose copy answers otherwise, is used as it is.
+    meet convolutions on a CPU, two forms that change only the last bits make passes faster, or at worst no slower:
+    input gradients of thin convolutions by a matrix product, and the memory format channels last. The form follows
+    from the network and the device alone, so that every run repeats. A module that cannot be copied, or whose copy
+    answers otherwise, is used as it is.
     """
     try:
         # Taken apart before any pass: one may leave in the module what cannot be copied.
-        plain, timed, compared = (copy.deepcopy(module).requires_grad_(False) for _ in range(3))
-        known = None if form is None else [name for name in _FORMS if name in form.split(", ")]
-        chosen = _forms_for(module, timed, sample) if known is None else known
-        for name in chosen:
-            _FORMS[name](plain)
-            _FORMS[name](compared)
-        if not _agree(module, compared, sample):
-            return module, AS_GIVEN
+        untouched = copy.deepcopy(module).requires_grad_(False)
     except Exception:  # what is wrong with it is for the door to say
         return module, AS_GIVEN
-    return plain, ", ".join(chosen) or AS_GIVEN
+    for names in _ways(module, sample):
+        plain = copy.deepcopy(untouched)
+        if _shaped_alike(module, names, plain, copy.deepcopy(untouched), sample):
+            return plain, ", ".join(names) or AS_GIVEN
+    return module, AS_GIVEN
+
+
+def _ways(module: nn.Module, sample: Tensor) -> list[list[str]]:
+    """Return the forms to try, the fastest first: some networks cannot do with a memory format but their own."""
+    convolves = sample.dim() == 4 and any(isinstance(m, nn.Conv2d) for m in module.modules())
+    faster = list(_FORMS) if convolves and sample.device.type == "cpu" else []
+    return [faster[:count] for count in range(len(faster), -1, -1)]
+
+
+def _shaped_alike(
+    module: nn.Module, names: list[str], plain: nn.Module, compared: nn.Module, sample: Tensor
+) -> bool:
+    """Bring both copies into a form, and return whether the second, which the passes may spoil, answers as before."""
+    try:
+        for name in names:
+            _FORMS[name](plain)
+            _FORMS[name](compared)
+        return _agree(module, compared, sample)
+    except Exception:
+        return False
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the float type of the module's weights, float32 where it has none."""
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _forms_for(module: nn.Module, timed: nn.Module, sample: Tensor) -> list[str]:
-    if sample.dim() != 4 or not any(isinstance(m, nn.Conv2d) for m in timed.modules()):
-        return []
-    key = model_digest(module), sample.shape[1:], str(sample.device)
-    if key not in _chosen:
-        _chosen[key] = _choose(timed, sample)
-    return _chosen[key]
 
 
 def _agree(module: nn.Module, copied: nn.Module, sample: Tensor) -> bool:
@@ -112,41 +117,3 @@ _FORMS: dict[str, Callable[[nn.Module], object]] = {
     "thin convolutions": thinned,
     "channels last": _channels_last,
 }
-
-
-def _choose(plain: nn.Module, sample: Tensor) -> list[str]:
-    """Return the forms that pay, each tried on top of those before it."""
-    chosen: list[str] = []
-    best = plain
-    with torch.random.fork_rng(devices=[sample.device] if sample.device.type == "cuda" else []):
-        for name, form in _FORMS.items():
-            trial = copy.deepcopy(best)
-            form(trial)
-            if _gain(best, trial, sample) >= _GAIN:
-                chosen.append(name)
-                best = trial
-    return chosen
-
-
-def _gain(first: nn.Module, second: nn.Module, sample: Tensor) -> float:
-    """Return how many times as long the first takes for a forward and backward pass, by its shortest time.
-
-    In turns, and in CPU time, so that other programs matter less.
-    """
-    dtype = dtype_of(first)
-    x = sample[:1].to(dtype).expand(_ROWS, *sample.shape[1:]).contiguous()
-    times = [[_seconds(module, x) for module in (first, second)] for _ in range(_REPEATS + 1)][1:]
-    shortest = [min(column) for column in zip(*times, strict=True)]
-    return float(shortest[0] / shortest[1])
-
-
-def _seconds(module: nn.Module, x: Tensor) -> float:
-    began = process_time()
-    with torch.enable_grad():
-        leaf = x.clone().requires_grad_(True)
-        value = module(leaf).sum()
-        if value.requires_grad:
-            torch.autograd.grad(value, leaf, allow_unused=True)
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    return process_time() - began

@@ -22,7 +22,7 @@ from robustgeom.harness.attacking import Battle
 from robustgeom.harness.chosen import chosen
 from robustgeom.harness.diagnosis import diagnose
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds, with_logits
-from robustgeom.harness.identity import journaled
+from robustgeom.harness.identity import journal_of
 from robustgeom.harness.journal import Entry
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
 from robustgeom.harness.patience import patient
@@ -360,7 +360,7 @@ def _prepare(
     under_test, samples = subject(
         model, samples, device=options.device, precision=options.precision, compiled=options.compiled
     )
-    under_test, kept = journaled(under_test, samples, picked, table, options, journal)
+    kept = journal_of(under_test, samples, picked, table, options, journal)
     under_test, door = with_logits(under_test, samples) if options.remedy else (under_test, [])
     door += at_the_door(under_test, samples)
     attacks, others = applicable(picked, under_test, samples, options.surrogate)

@@ -8,7 +8,6 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Generator
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
-from robustgeom.harness.engine import dtype_of, engine, quicker
+from robustgeom.harness.engine import dtype_of
 from robustgeom.harness.find import TORCHATTACKS, is_own, look_up
 from robustgeom.harness.journal import Journal, digest
 from robustgeom.harness.options import RunOptions
@@ -28,11 +27,10 @@ from robustgeom.harness.subject import Subject
 from robustgeom.harness.target import Target
 from robustgeom.models.load import model_digest
 
-__all__ = ["attack_identity", "journaled", "model_identity", "package_identity"]
+__all__ = ["attack_identity", "journal_of", "model_identity", "package_identity"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PROBES = 8
-_FORM = "form.txt"
 _TALK = ("cli", "report")  # parts of the package that no number depends on
 
 
@@ -54,31 +52,21 @@ def model_identity(subject: Subject, data: Dataset) -> str:
     )
 
 
-def journaled(
+def journal_of(
     subject: Subject,
     data: Dataset,
     suite: Suite,
     table: ThreatTable,
     options: RunOptions,
     folder: Path | None,
-) -> tuple[Subject, Journal]:
-    """Return the journal of this model under these conditions, and the model in the form that its entries were made in.
-
-    The form is chosen by timing and moves the last bits, so that a run that goes on keeps it.
-    """
+) -> Journal:
+    """Return the journal of this model under these conditions; one that keeps nothing without a folder."""
     if folder is None:
-        return subject, Journal()
+        return Journal()
     run = [options.seed, options.batch_size, options.precision, options.compiled, options.remedy]
     under = [suite.eot, suite.judge_draws, table.norm, data.hash, data.domain, len(data.classes)]
-    journal = Journal(folder, digest(package_identity(), model_identity(subject, data), *run, *under))
-    form = journal.noted(_FORM)
-    if form is None:
-        journal.note(_FORM, subject.form)
-    elif form != subject.form:
-        runs, form = engine(subject.module, data.inputs[:1].to(subject.device), form)
-        quick = quicker(runs, subject.device, precision=options.precision, compiled=options.compiled)
-        subject = replace(subject, engine=runs, form=form, quick=quick)
-    return subject, journal
+    known = package_identity(), model_identity(subject, data), subject.form
+    return Journal(folder, digest(*known, *run, *under))
 
 
 def attack_identity(spec: AttackSpec, sources: dict[str, Subject], data: Dataset) -> str:

@@ -91,18 +91,6 @@ class Journal:
             else:
                 yield True
 
-    def note(self, name: str, text: str) -> None:
-        """Keep a line beside the entries."""
-        if self.folder is not None:
-            _atomically(
-                self.folder / self.context / name, lambda staged: staged.write_text(text, encoding="utf-8")
-            )
-
-    def noted(self, name: str) -> str | None:
-        """Return the line that was kept under this name, if any."""
-        path = None if self.folder is None else self.folder / self.context / name
-        return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
-
     def _path(self, key: tuple[object, ...]) -> Path | None:
         return None if self.folder is None else self.folder / self.context / f"{digest(*key)}.safetensors"
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from robustgeom.harness import engine as engines
 from robustgeom.harness.engine import engine
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
@@ -78,12 +77,24 @@ def test_the_engine_answers_like_the_network_and_leaves_it_alone(name):
         torch.testing.assert_close(runs(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_a_form_is_kept_only_where_it_pays(monkeypatch):
-    model = load_model("fmnist-cnn-standard")
-    for gain, wanted in ((2.0, "thin convolutions, channels last"), (1.0, "as given")):
-        monkeypatch.setattr(engines, "_chosen", {})
-        monkeypatch.setattr(engines, "_gain", lambda *_, gain=gain: gain)
-        assert engine(model, torch.rand(1, 1, 28, 28))[1] == wanted
+class Viewed(nn.Module):
+    """Reshapes in a way that only one memory format allows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 2, 5), nn.Linear(2 * 24 * 24, 10)
+
+    def forward(self, x):
+        h = self.conv(x).relu()
+        return self.head(h.view(h.size(0), -1))
+
+
+def test_the_form_follows_from_the_network_alone():
+    sample = torch.rand(1, 1, 28, 28)
+    assert engine(load_model("fmnist-cnn-standard"), sample)[1] == "thin convolutions, channels last"
+    assert engine(Viewed().eval(), sample)[1] == "thin convolutions"
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+    assert engine(dense, sample)[1] == "as given"
 
 
 class Uncopied(nn.Module):
@@ -193,14 +204,5 @@ def test_the_gradient_is_that_of_the_weight_that_went_forward():
 
 
 def test_bf16_asks_nothing_of_no_rows():
-    class View(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(1, 2, 5), nn.Linear(2 * 24 * 24, 10)
-
-        def forward(self, x):
-            h = self.conv(x).relu()
-            return self.head(h.view(h.size(0), -1))
-
-    record = evaluate(View().eval(), options=RunOptions(n=16, eps="1/255", precision="bf16", analyze=False))
+    record = evaluate(Viewed().eval(), options=RunOptions(n=16, eps="1/255", precision="bf16", analyze=False))
     assert record.header.status == "complete"
