@@ -111,9 +111,16 @@ class RunRecord:
         reasons = [f"{c.name}: {c.message}" for c in failed]
         whole = self.header.status == "complete"
         if not whole:
-            reasons.append(f"the run is {self.header.status}; the robust accuracy is an upper bound")
+            reasons.append(f"{self._cut_off}; the robust accuracy is an upper bound")
         evaluated = whole and not any(c.name in PRECONDITIONS for c in failed)
         return Verdict(not reasons, tuple(reasons), evaluated)
+
+    @property
+    def _cut_off(self) -> str:
+        header = self.header
+        if header.status != "partial":
+            return f"the run is {header.status}"
+        return f"the budget of {header.resolved.get('budget')} ran out in {header.plan.get('budget')}"
 
     @property
     def accuracy(self) -> Interval:

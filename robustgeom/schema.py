@@ -142,7 +142,7 @@ class Header(_Frozen):
     """Everything about a run that is not a table; `tables` counts the rows of each analyzer table."""
 
     schema_version: int = SCHEMA_VERSION
-    status: Literal["complete", "interrupted", "failed"]
+    status: Literal["complete", "partial", "interrupted", "failed"]
     error: str | None = None
     created: str
     commit: str | None

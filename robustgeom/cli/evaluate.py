@@ -47,6 +47,9 @@ __all__ = ["evaluate"]
 )
 @click.option("--compile", "compiled", is_flag=True, help="Search through torch.compile.")
 @click.option("--remedy", is_flag=True, help="Run the attacks that answer the failure checks that fired.")
+@click.option(
+    "--budget", help="Stop each model after 90s, 10min, 2h or 500000passes; the result is an upper bound."
+)
 @click.option("--analyze/--no-analyze", default=True, show_default=True, help="Geometry and logit analyzers.")
 @click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes to share the work."
@@ -85,12 +88,14 @@ def evaluate(
 
 def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) -> None:
     """Find mistakes in any model's reference before an hour goes into the first."""
+    from robustgeom.harness.budget import parse_budget
     from robustgeom.harness.find import look_up
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.load import load_model
     from robustgeom.words import parse_radius
 
     load_suite(suite)
+    parse_budget(options["budget"])
     if options["eps"] is not None:
         parse_radius(options["eps"])
     for reference in options["attacks"]:

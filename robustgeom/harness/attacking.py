@@ -17,6 +17,7 @@ from robustgeom.data.threats import ThreatTable
 from robustgeom.errors import InputError, UserError
 from robustgeom.harness.applicable import NOISE_VARIANTS
 from robustgeom.harness.bout import Bout, new_bout
+from robustgeom.harness.budget import Budget, BudgetSpent
 from robustgeom.harness.campaign import campaign
 from robustgeom.harness.find import accepted, find_attack, is_own
 from robustgeom.harness.journal import Entry, Journal
@@ -24,7 +25,7 @@ from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks, padded
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject
-from robustgeom.harness.target import PAD, Target, row_generators, seed_of
+from robustgeom.harness.target import PAD, Noise, Target, row_generators, seed_of
 from robustgeom.harness.witness import Witness
 from robustgeom.threat import ThreatModel, project
 
@@ -45,6 +46,7 @@ class Battle:
     seed: int
     batch_size: int
     journal: Journal = field(default_factory=Journal)
+    budget: Budget = field(default_factory=Budget)
     rows_a_pass: int = field(init=False)
     halvings: list[dict[str, Any]] = field(init=False, default_factory=list)
     judge: Target = field(init=False)
@@ -64,7 +66,7 @@ class Battle:
 
     def __post_init__(self) -> None:
         self.rows_a_pass = padded(self.batch_size)
-        self.judge = self.target(self.data.ids, seed_of(self.seed, "judge"))
+        self.judge = replace(self.target(self.data.ids, seed_of(self.seed, "judge")), meter=None)
         self.homes = chunks(torch.arange(len(self.data)), self.batch_size)
         self.worst_x = self.data.inputs.clone()
 
@@ -86,7 +88,13 @@ class Battle:
     def target(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return the network serving the samples `ids`, its noise keyed by `seed`, its passes counted."""
         subject = self.subject
-        return Target(subject.forward, ids, subject.noise, seed, len(self.data.classes), self.rows_a_pass)
+        return self._metered(subject.forward, ids, subject.noise, seed)
+
+    def _metered(
+        self, forward: Callable[[Tensor], Tensor], ids: tuple[int, ...], noise: Noise, seed: int
+    ) -> Target:
+        classes, meter = len(self.data.classes), self.budget.spend
+        return Target(forward, ids, noise, seed, classes, self.rows_a_pass, meter=meter)
 
     def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return what an attack gets: the network, or its quicker form with the network behind it."""
@@ -99,6 +107,9 @@ class Battle:
         entry = self.journal.once(self._looked, "clean", *self.data.ids)
         bout = Bout.restored(entry, self.data.inputs)
         self.clean = bout.verdict
+        # Without clean decisions there is no bound at all: they are made whatever the budget.
+        self.budget.used += int(bout.verdict.draws.sum())
+        self.judge.meter = self.budget.spend
         self.worst = Judgement(*(t.clone() for t in _fields(self.clean)))
         self.standing = self.clean.prediction == self.data.labels
         self._write("clean", 0.0, everything, bout)
@@ -112,8 +123,20 @@ class Battle:
         return bout.entry(torch.zeros(len(inputs), dtype=torch.bool))
 
     def fight(self, spec: AttackSpec, radius: float, tick: Callable[[float], None]) -> None:
-        """Run one attack at one radius on the samples that still stand, pool by pool."""
-        fought = campaign(self, spec, radius, self._plan(radius, plain=is_own(spec)), tick)
+        """Run one attack at one radius on the samples that still stand, pool by pool.
+
+        Where the budget ends it, what was found until then counts, and the exception goes on.
+        """
+        plain = is_own(spec) or self.budget.limited
+        try:
+            fought = campaign(self, spec, radius, self._plan(radius, plain=plain), tick)
+        except BudgetSpent as stop:
+            if stop.fought:
+                self._settle(spec, radius, stop.fought)
+            raise
+        self._settle(spec, radius, fought)
+
+    def _settle(self, spec: AttackSpec, radius: float, fought: list[tuple[Tensor, Bout]]) -> None:
         for rows, bout in fought:
             self._write(spec.name, radius, rows, bout)
             self._remember(rows, bout.found, bout.verdict)
@@ -161,7 +184,8 @@ class Battle:
     def _plan(self, radius: float, *, plain: bool) -> list[Tensor]:
         """Return the samples to attack: pools as large as memory likes, so that survivors share full batches.
 
-        An attack that knows no pieces gets plain batches. Where noise is drawn by the batch, those of `look`.
+        An attack that knows no pieces, or that a budget may cut off, gets plain batches. Where noise is drawn by the
+        batch, those of `look`.
         """
         wanted = torch.ones_like(self.standing) if self.suite.exhaustive else self.standing_at(radius)
         if self.subject.noise == "batch":
@@ -244,13 +268,12 @@ class Battle:
     def _source(self, spec: AttackSpec, ids: tuple[int, ...], seed: int) -> Target | None:
         if spec.source is None:
             return None
-        size = self.rows_a_pass
         if spec.source in self.surrogates:
             other = self.surrogates[spec.source]
-            return Target(other.forward, ids, other.noise, seed, len(self.data.classes), size)
+            return self._metered(other.forward, ids, other.noise, seed)
         silent = spec.source.partition(":")[0] in NOISE_VARIANTS
-        noise = "none" if silent else self.subject.noise
-        return Target(self.subject.variant(spec.source), ids, noise, seed, len(self.data.classes), size)
+        noise: Noise = "none" if silent else self.subject.noise
+        return self._metered(self.subject.variant(spec.source), ids, noise, seed)
 
     def _clip(self, spec: AttackSpec, found: object, x: Tensor, threat: ThreatModel) -> Tensor:
         """Return the points inside the threat, and keep in mind how far they were from it."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robustgeom.errors import InputError
 from robustgeom.harness.bout import Bout
+from robustgeom.harness.budget import BudgetSpent
 from robustgeom.harness.identity import attack_identity
 from robustgeom.harness.journal import Entry
 from robustgeom.harness.spec import AttackSpec
@@ -28,21 +29,30 @@ def campaign(
 ) -> Fought:
     """Return the rows and the bout of every chunk in the plan's order; one that ran out of memory is two.
 
-    Where other processes work on the same journal, first come the chunks that none of them is at.
+    Where the budget ends it, the exception carries those of the finished chunks. Where other processes work on the same
+    journal, first come the chunks that none of them is at.
     """
     kept = battle.journal.folder is not None
     identity = attack_identity(spec, battle.surrogates, battle.data) if kept else ""
     found: dict[int, Fought] = {}
-    for wait in (False, True):
-        for index, rows in enumerate(planned):
-            if index in found:
-                continue
-            key = _key(battle, spec, identity, radius, rows)
-            with battle.journal.turn(*key, wait=wait) as mine:
-                if mine:
-                    found[index] = _chunk(battle, spec, identity, radius, rows)
-                    tick(len(found) / len(planned))
-    return [pair for index in range(len(planned)) for pair in found[index]]
+    try:
+        for wait in (False, True):
+            for index, rows in enumerate(planned):
+                if index in found:
+                    continue
+                key = _key(battle, spec, identity, radius, rows)
+                with battle.journal.turn(*key, wait=wait) as mine:
+                    if mine:
+                        found[index] = _chunk(battle, spec, identity, radius, rows)
+                        tick(len(found) / len(planned))
+    except BudgetSpent as stop:
+        stop.fought = _in_order(found)
+        raise
+    return _in_order(found)
+
+
+def _in_order(found: dict[int, Fought]) -> Fought:
+    return [pair for index in sorted(found) for pair in found[index]]
 
 
 def _key(battle: Battle, spec: AttackSpec, identity: str, radius: float, rows: Tensor) -> tuple[object, ...]:
@@ -66,6 +76,7 @@ def _chunk(battle: Battle, spec: AttackSpec, identity: str, radius: float, rows:
     if "halved" in entry.facts:
         return _halves(battle, spec, identity, radius, rows)
     bout = Bout.restored(entry, battle.data.take(rows).inputs)
+    battle.budget.spend(int(sum(calls.sum() for calls in bout.calls)))
     battle.take_up(spec, radius, rows, bout)
     return [(rows, bout)]
 

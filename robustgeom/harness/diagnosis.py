@@ -84,7 +84,9 @@ def _try(name: str, case: Case, found: dict[str, CheckResult], left_out: dict[st
     except Exception as error:  # a network that fails in a check's batches must not cost the attacks' results
         left_out[name] = described(error)
         return
-    case.probed += before + entry.facts["passes"] - case.spent  # of a check that was made before
+    earlier = before + entry.facts["passes"] - case.spent  # of a check that was made before
+    case.probed += earlier
+    case.battle.budget.spend(earlier)
     if entry.tensors:
         case.twice = entry.tensors["rows"], entry.tensors["margin"]
     if entry.facts["check"] is None:

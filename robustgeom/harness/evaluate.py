@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,12 @@ from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
 from robustgeom.harness.applicable import applicable, left_out
 from robustgeom.harness.attacking import Battle
+from robustgeom.harness.budget import BudgetSpent, parse_budget
 from robustgeom.harness.chosen import chosen
 from robustgeom.harness.diagnosis import diagnose
 from robustgeom.harness.door import all_ran, at_the_door, clean_checks, in_bounds, with_logits
+from robustgeom.harness.estimate import estimate
+from robustgeom.harness.examples import examples
 from robustgeom.harness.identity import journal_of
 from robustgeom.harness.journal import Entry
 from robustgeom.harness.options import Event, Interrupted, Progress, RunOptions, Unfinished, described
@@ -48,8 +50,7 @@ from robustgeom.words import radius_text
 __all__ = ["evaluate"]
 
 REMEDY = "remedy: "
-Status = Literal["complete", "interrupted", "failed"]
-_EXAMPLES = 8
+Status = Literal["complete", "partial", "interrupted", "failed"]
 
 
 def evaluate(
@@ -89,6 +90,8 @@ def evaluate(
         if run.battle.jobs:
             raise Unfinished(run.record("failed", passed, error=described(error)), error) from error
         raise
+    except BudgetSpent:
+        return run.record("partial", passed)
     return run.record("complete", passed)
 
 
@@ -106,6 +109,7 @@ class _Run:
     door: list[CheckResult]
     attacks: list[AttackSpec]
     began: float = field(default_factory=perf_counter)
+    at: str = ""
     snapshot: tuple[Tensor, Tensor, Tensor] | None = None
     tables: dict[str, pa.Table] = field(default_factory=dict)
     notes: list[CheckResult] = field(default_factory=list)
@@ -117,11 +121,12 @@ class _Run:
         """Judge clean samples, run every attack at every radius, the failure checks, then the analyzers."""
         self._tell("clean", 0.0)
         self.battle.look()
-        radii = [r for r in self.table.grid if r > 0]
-        for i, radius in enumerate(radii):
-            for j, spec in enumerate(self.attacks):
-                self._job(spec, radius, index=i * len(self.attacks) + j)
-            if radius == max(self.table.headlines):
+        self._estimate()
+        jobs = self._order()
+        last = max((i for i, (_, r) in enumerate(jobs) if r == max(self.table.headlines)), default=-1)
+        for index, (spec, radius) in enumerate(jobs):
+            self._job(spec, radius, index=index)
+            if index == last:
                 worst = self.battle.worst
                 self.snapshot = worst.log_p.clone(), worst.prediction.clone(), self.battle.worst_x.clone()
         self._check(self.total - 1 - self.options.analyze)
@@ -133,6 +138,21 @@ class _Run:
         """Jobs of the run: one an attack and radius, one for the failure checks, and one for the analyzers."""
         own = [s for s in self.attacks if not s.name.startswith(REMEDY)]
         return len(own) * sum(r > 0 for r in self.table.grid) + 1 + self.options.analyze
+
+    def _order(self) -> list[tuple[AttackSpec, float]]:
+        """Return the jobs by radius; where a budget may end them early, by attack, and the strictest radius first."""
+        radii = [r for r in self.table.grid if r > 0]
+        if self.battle.budget.limited:
+            return [(spec, radius) for spec in self.attacks for radius in reversed(radii)]
+        return [(spec, radius) for radius in radii for spec in self.attacks]
+
+    def _estimate(self) -> None:
+        """Tell what the run will take, where anybody listens."""
+        radii = [r for r in self.table.grid if r > 0]
+        if self.progress is None or not radii:
+            return
+        analyzers = "; then the analyzers" if self.options.analyze else ""
+        self._tell("estimate", 0.0, f"{estimate(self.battle, self.attacks, radii)}{analyzers}")
 
     def _check(self, index: int) -> None:
         """Run the failure checks, and where asked to their remedies and then the checks again."""
@@ -150,6 +170,7 @@ class _Run:
         self._tell("failure checks", index + 1.0, f"failure checks: {fired} ({perf_counter() - began:.1f} s)")
 
     def _diagnose(self) -> None:
+        self.at = "the failure checks"
         self.failures, self.diagnosis = diagnose(self.battle, self.attacks)
 
     def _answer(self, spec: AttackSpec, answers: list[str], index: int) -> bool:
@@ -175,6 +196,7 @@ class _Run:
     def _fight(self, spec: AttackSpec, radius: float, index: int, *, span: int) -> None:
         """Fight; Ctrl-C ends after the chunk in flight. Progress goes from `index` on by `span`."""
         job, done = self._words(spec, radius), float(index)
+        self.at = job
         line = "finishing the samples under attack; Ctrl-C again stops at once"
         with patient(lambda: self._tell("finishing; Ctrl-C again stops", done, line)) as stop_if_asked:
 
@@ -191,7 +213,7 @@ class _Run:
     def _job(self, spec: AttackSpec, radius: float, *, index: int) -> None:
         began, job = perf_counter(), self._words(spec, radius)
         self._fight(spec, radius, index, span=1)
-        standing = int(self.battle.standing.sum())
+        standing = int(self.battle.standing_at(radius).sum())
         line = f"{job}: {standing} of {len(self.data)} stand ({perf_counter() - began:.1f} s)"
         self._tell(job, index + 1.0, line)
 
@@ -228,7 +250,11 @@ class _Run:
     def record(self, status: Status, arguments: dict[str, Any], *, error: str | None = None) -> RunRecord:
         """Return the record of all that has finished."""
         samples = pa.Table.from_pylist(self.battle.rows, schema=SAMPLE_SCHEMA)
-        arrays = self._examples()
+        arrays = (
+            {}
+            if self.snapshot is None
+            else examples(self.data, self.battle.clean.prediction, *self.snapshot[1:])
+        )
         kept = {"tables": {n: t.num_rows for n, t in self.tables.items()}, "arrays": sorted(arrays)}
         header = self._header(status, arguments, error).model_copy(update=kept)
         return RunRecord(header, samples, self.tables, arrays)
@@ -270,6 +296,7 @@ class _Run:
                 "jobs": battle.jobs,
                 "halvings": battle.halvings,
                 "checks": self.diagnosis,
+                "budget": self.at if status == "partial" else None,
             },
             arguments=arguments,
             resolved=self._resolved(),
@@ -295,7 +322,10 @@ class _Run:
 
     def _reached(self, status: str) -> list[float]:
         """Return the radii with at least one finished job: a curve must not claim more."""
-        if status == "complete":
+        if status in (
+            "complete",
+            "partial",
+        ):  # a budget's jobs bound every headline: what fell at one fell beyond
             return list(self.table.grid)
         reached = {job["radius"] for job in self.battle.jobs}
         return [r for r in self.table.grid if r == 0 or r in reached]
@@ -319,27 +349,6 @@ class _Run:
             "analysis": self.suite.analysis.model_dump(),
         }
 
-    def _examples(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return a few samples that were right and are now wrong, of as many classes as can be."""
-        if self.snapshot is None:
-            return {}
-        _, prediction, x = self.snapshot
-        fallen = (self.battle.clean.prediction == self.data.labels) & (prediction != self.data.labels)
-        right = self.battle.clean.prediction == self.data.labels
-        pool = (fallen if fallen.any() else right).nonzero().squeeze(1)
-        seen: dict[int, int] = {}
-        turns = [seen.setdefault(int(c), 0) or seen[int(c)] for c in self.data.labels[pool]]
-        for i, c in enumerate(self.data.labels[pool].tolist()):
-            turns[i], seen[c] = seen[c], seen[c] + 1
-        rows = pool[torch.tensor(turns).argsort(stable=True)[:_EXAMPLES]] if len(pool) else pool
-        return {
-            "examples.clean": self.data.inputs[rows].numpy(),
-            "examples.adversarial": x[rows].numpy(),
-            "examples.sample_ids": np.array([self.data.ids[i] for i in rows.tolist()], dtype=np.int64),
-            "examples.labels": self.data.labels[rows].numpy(),
-            "examples.predictions": prediction[rows].numpy(),
-        }
-
 
 def _as_passed(model: object, data: object, suite: object, options: RunOptions) -> dict[str, Any]:
     """Return the arguments of a call from Python, objects by their type's name."""
@@ -356,7 +365,10 @@ def _prepare(
     progress: Progress | None,
     journal: Path | None,
 ) -> _Run:
+    budget = parse_budget(options.budget)
     picked, samples, table = chosen(data, suite, options)
+    if budget.limited:
+        table, options = table.at_headlines(), replace(options, analyze=False)
     under_test, samples = subject(
         model, samples, device=options.device, precision=options.precision, compiled=options.compiled
     )
@@ -365,6 +377,14 @@ def _prepare(
     door += at_the_door(under_test, samples)
     attacks, others = applicable(picked, under_test, samples, options.surrogate)
     battle = Battle(
-        under_test, samples, picked, table, options.seed, options.batch_size, surrogates=others, journal=kept
+        under_test,
+        samples,
+        picked,
+        table,
+        options.seed,
+        options.batch_size,
+        surrogates=others,
+        journal=kept,
+        budget=budget,
     )
     return _Run(under_test, samples, picked, table, options, progress, battle, door, attacks)

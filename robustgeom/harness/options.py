@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from robustgeom.errors import InputError, RobustGeomError, UserError
+from robustgeom.harness.budget import parse_budget
 from robustgeom.records import RunRecord
 
 __all__ = ["Event", "Interrupted", "Precision", "Progress", "RunOptions", "Unfinished", "described"]
@@ -22,6 +23,8 @@ class RunOptions:
     after the suite's; `surrogate` is a model to transfer from in place of the suite's; `split` matters for data
     sets by name. `precision` bf16 and `compiled` (torch.compile) speed up the search on a GPU; every success is
     confirmed in float32 on the network itself. `remedy` runs the attacks that answer the failure checks that fired.
+    `budget`, such as "10min" or "500000passes", ends the attacks and checks early: the robust accuracy is an upper
+    bound then, at the headline radii only, and there are no analyzers.
     """
 
     n: int | None = None
@@ -38,12 +41,14 @@ class RunOptions:
     compiled: bool = False
     analyze: bool = True
     remedy: bool = False
+    budget: str | None = None
 
     def __post_init__(self) -> None:
         counts = {"n": 1 if self.n is None else self.n, "batch_size": self.batch_size}
         for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} >= 1", got=repr(value), fix=f"{name}=128")
+        parse_budget(self.budget)
         if not isinstance(self.seed, int):
             raise InputError("a whole number as seed", got=repr(self.seed), fix="seed=0")
 

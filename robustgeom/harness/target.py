@@ -67,7 +67,8 @@ class Target:
     because the last bits of a row's logits depend on the batch's shape. Noise is keyed by (seed, sample id,
     draw) for our own noise layers, and by the batch for others.
     `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw. `exact` is the same in full
-    precision, where `forward` is not. `watch` is told of every answer: the inputs (k, ...), rows (k,), logits.
+    precision, where `forward` is not. `watch` is told of every answer: the inputs (k, ...), rows (k,), logits;
+    `meter` of every query before it is made: how many passes it takes.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -78,6 +79,7 @@ class Target:
     rows_a_pass: int = PIECE
     exact: Target | None = None
     watch: Callable[[Tensor, Tensor, Tensor], None] | None = None
+    meter: Callable[[int], None] | None = None
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
     _asked: int = field(init=False, default=0)
@@ -136,8 +138,11 @@ class Target:
         """Return checked logits (k, classes) of inputs (k, ...)."""
         rows, draws = rows.cpu(), draws.cpu()
         once = torch.ones(len(rows), dtype=torch.int64)
+        backward = x.requires_grad and torch.is_grad_enabled()
+        if self.meter is not None:
+            self.meter(len(rows) * (1 + backward))
         self.forward_calls.index_add_(0, rows, once)
-        if x.requires_grad and torch.is_grad_enabled():
+        if backward:
             self.backward_calls.index_add_(0, rows, once)
         return self._in_pieces(x, rows, draws)
 
