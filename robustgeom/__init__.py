@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from robustgeom.harness.evaluate import evaluate
     from robustgeom.harness.options import Interrupted, RunOptions
     from robustgeom.harness.suite import Suite, load_suite
+    from robustgeom.harness.verify import verify
     from robustgeom.models.load import load_model
     from robustgeom.models.variants import variant
     from robustgeom.records import RunRecord, load_record
@@ -40,6 +41,7 @@ __all__ = [
     "load_suite",
     "train",
     "variant",
+    "verify",
     "write_report",
 ]
 
@@ -66,6 +68,7 @@ _HOMES = {
     "load_suite": "harness.suite",
     "train": "training.train",
     "variant": "models.variants",
+    "verify": "harness.verify",
     "write_report": "report",
 }
 

@@ -25,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 from robustgeom.errors import ContentError, InputError, unknown
 from robustgeom.files import new_folder
 from robustgeom.schema import (
+    ADVERSARIAL_SCHEMA,
     ANALYZER_COLUMNS,
     SAMPLE_SCHEMA,
     SCHEMA_VERSION,
@@ -41,6 +42,7 @@ from robustgeom.stats import Interval, wilson
 from robustgeom.words import parse_radius, radius_text
 
 __all__ = [
+    "ADVERSARIAL_SCHEMA",
     "ANALYZER_COLUMNS",
     "CLEAN",
     "SAMPLE_SCHEMA",
@@ -253,7 +255,9 @@ class RunRecord:
         digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
         for name, table in sorted({"samples": self.samples, **self.tables}.items()):
             kept = table.drop_columns(["seconds"]) if "seconds" in table.column_names else table
-            digest.update(name.encode() + json.dumps(kept.to_pydict(), sort_keys=True).encode())
+            digest.update(
+                name.encode() + json.dumps(kept.to_pydict(), sort_keys=True, default=bytes.hex).encode()
+            )
         for name, array in sorted(self.arrays.items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "ADVERSARIAL_SCHEMA",
     "ANALYZER_COLUMNS",
     "SAMPLE_SCHEMA",
     "SCHEMA_VERSION",
@@ -58,6 +59,16 @@ ANALYZER_COLUMNS = pa.schema(
         ("M", pa.int64()),
         ("N", pa.int64()),
         ("n_t", pa.int64()),
+    ]
+)
+
+
+ADVERSARIAL_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("attack", pa.string()),
+        ("radius", pa.float64()),
+        ("input", pa.binary()),  # float32, little-endian, in C order
     ]
 )
 

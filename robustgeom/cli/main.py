@@ -15,6 +15,7 @@ from robustgeom.cli.ls import ls
 from robustgeom.cli.report import report
 from robustgeom.cli.show import show
 from robustgeom.cli.train import train
+from robustgeom.cli.verify import verify
 from robustgeom.errors import UserError
 
 __all__ = ["cli", "main"]
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (evaluate, report, ls, show, check, doctor, train):
+for _command in (evaluate, report, ls, show, check, doctor, train, verify):
     cli.add_command(_command)
 
 

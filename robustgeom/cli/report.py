@@ -8,9 +8,9 @@ import click
 
 from robustgeom.cli.output import write_page
 from robustgeom.errors import ContentError, OutputError
-from robustgeom.records import load_record
+from robustgeom.records import RunRecord, load_record
 
-__all__ = ["report"]
+__all__ = ["records_in", "report"]
 
 _OURS = ("report.html", "comparison.json", "runs")
 
@@ -26,8 +26,13 @@ def report(runs: tuple[Path, ...], baseline: str | None, out: Path) -> None:
     """
     if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OURS):
         raise OutputError("a new, an empty or a report's folder", got=str(out), fix="another --out")
-    records = [load_record(folder) for run in runs for folder in _expand(run)]
+    records = [record for run in runs for record in records_in(run)]
     click.echo(str(write_page(records, out, baseline=baseline)))
+
+
+def records_in(run: Path) -> list[RunRecord]:
+    """Return the record in a folder, or the records of the folders in it."""
+    return [load_record(folder) for folder in _expand(run)]
 
 
 def _expand(run: Path) -> list[Path]:

@@ -57,6 +57,8 @@ class Battle:
     standing: Tensor = field(init=False)
     rows: list[dict[str, Any]] = field(init=False, default_factory=list)
     excess: dict[str, float] = field(init=False, default_factory=dict)
+    points: list[dict[str, Any]] = field(init=False, default_factory=list)
+    shown: set[int] = field(init=False, default_factory=set)
     jobs: list[dict[str, Any]] = field(init=False, default_factory=list)
     spent: list[int] = field(init=False, default_factory=lambda: [0, 0])
     surrogates: dict[str, Subject] = field(default_factory=dict)
@@ -139,10 +141,23 @@ class Battle:
     def _settle(self, spec: AttackSpec, radius: float, fought: list[tuple[Tensor, Bout]]) -> None:
         for rows, bout in fought:
             self._write(spec.name, radius, rows, bout)
+            self._keep_points(spec, radius, rows, bout)
             self._remember(rows, bout.found, bout.verdict)
         sizes = [len(rows) for rows, _ in fought]
         judging = sum(int(bout.verdict.draws.sum()) for _, bout in fought)
         self.jobs.append({"attack": spec.name, "radius": radius, "chunks": sizes, "judge_passes": judging})
+
+    def _keep_points(self, spec: AttackSpec, radius: float, rows: Tensor, bout: Bout) -> None:
+        """Keep the inputs that fooled, for others to check; of an exhaustive suite the first of each sample."""
+        fooled = bout.verdict.prediction != self.data.labels[rows]
+        for i in fooled.nonzero().squeeze(1).tolist():
+            sample = self.data.ids[int(rows[i])]
+            if not self.suite.exhaustive or sample not in self.shown:
+                self.shown.add(sample)
+                point = bout.found[i].numpy().astype("<f4").tobytes()
+                self.points.append(
+                    {"sample_id": sample, "attack": spec.name, "radius": radius, "input": point}
+                )
 
     def bout(self, spec: AttackSpec, radius: float, rows: Tensor) -> Bout:
         """Attack `rows` (k,) at one radius, and judge what was found."""

@@ -34,6 +34,7 @@ from robustgeom.harness.subject import Subject, subject
 from robustgeom.harness.suite import AttackSpec, Suite
 from robustgeom.harness.target import PAD
 from robustgeom.records import (
+    ADVERSARIAL_SCHEMA,
     SAMPLE_SCHEMA,
     CheckResult,
     DataInfo,
@@ -255,9 +256,11 @@ class _Run:
             if self.snapshot is None
             else examples(self.data, self.battle.clean.prediction, *self.snapshot[1:])
         )
-        kept = {"tables": {n: t.num_rows for n, t in self.tables.items()}, "arrays": sorted(arrays)}
+        points = pa.Table.from_pylist(self.battle.points, schema=ADVERSARIAL_SCHEMA)
+        tables = {**self.tables, "adversarial": points}
+        kept = {"tables": {n: t.num_rows for n, t in tables.items()}, "arrays": sorted(arrays)}
         header = self._header(status, arguments, error).model_copy(update=kept)
-        return RunRecord(header, samples, self.tables, arrays)
+        return RunRecord(header, samples, tables, arrays)
 
     def _header(self, status: Status, arguments: dict[str, Any], error: str | None) -> Header:
         data, battle = self.data, self.battle
@@ -296,6 +299,7 @@ class _Run:
                 "jobs": battle.jobs,
                 "halvings": battle.halvings,
                 "checks": self.diagnosis,
+                "adversarial": "first" if self.suite.exhaustive else "all",
                 "budget": self.at if status == "partial" else None,
             },
             arguments=arguments,
