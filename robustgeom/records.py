@@ -275,7 +275,8 @@ class RunRecord:
     def _write(self, folder: Path) -> None:
         (folder / "header.json").write_text(self.header.model_dump_json(indent=1) + "\n", encoding="utf-8")
         for name, table in {"samples": self.samples, **self.tables}.items():
-            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+            file = folder / f"{name}.parquet"
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         if self.arrays:
             # safetensors writes memory as it lies, so a transposed view would come back scrambled.
             arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
@@ -294,7 +295,10 @@ def load_record(path: str | Path) -> RunRecord:
         )
     header = _read_header(folder / "header.json")
     try:
-        tables = {f.stem: pq.read_table(f) for f in sorted(folder.glob("*.parquet"))}
+        tables = {
+            f.stem: pq.read_table(f, page_checksum_verification=True)
+            for f in sorted(folder.glob("*.parquet"))
+        }
         if "samples" not in tables:
             raise FileNotFoundError("no samples.parquet")
         samples = tables.pop("samples")

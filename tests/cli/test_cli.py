@@ -95,11 +95,11 @@ def test_help_starts_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("evaluate", "report", "ls", "show", "check", "doctor", "train"):
+    for verb in ("evaluate", "report", "ls", "show", "check", "doctor", "train", "verify"):
         assert verb in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "report", "ls", "show", "check", "doctor", "train"])
+@pytest.mark.parametrize("verb", ["evaluate", "report", "ls", "show", "check", "doctor", "train", "verify"])
 def test_every_verb_has_help(verb, tmp_path):
     done = run(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -371,6 +371,7 @@ def test_ctrl_c_leaves_finished_jobs_usable(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stderr is not None
+    assert "about" in process.stderr.readline()  # what it will take
     assert "stand" in process.stderr.readline()  # the first job has finished
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

@@ -32,6 +32,7 @@ def finish(cwd, *more):
 
 
 def after_a_job(process):
+    assert "about" in process.stderr.readline()  # what it will take
     assert "stand" in process.stderr.readline()
     return process
 

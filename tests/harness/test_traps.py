@@ -322,7 +322,7 @@ def test_a_model_that_fails_in_the_analyzers_costs_the_geometry_only():
 
 def test_any_error_after_a_finished_job_keeps_what_is_done():
     def broken(event):
-        if event.line is not None:
+        if "stand" in (event.line or ""):
             raise ValueError("a progress display that fails")
 
     with pytest.raises(Unfinished, match="ValueError: a progress display that fails") as stop:
