@@ -295,22 +295,25 @@ def load_record(path: str | Path) -> RunRecord:
         )
     header = _read_header(folder / "header.json")
     try:
-        tables = {
-            f.stem: pq.read_table(f, page_checksum_verification=True)
-            for f in sorted(folder.glob("*.parquet"))
-        }
-        if "samples" not in tables:
-            raise FileNotFoundError("no samples.parquet")
-        samples = tables.pop("samples")
-        arrays_file = folder / "arrays.safetensors"
-        arrays = load_file(arrays_file) if arrays_file.is_file() else {}
-    except (pa.ArrowException, OSError, SafetensorError) as error:
+        record = _read_tables(folder, header)
+        _check_tables(folder, record)
+    except (pa.ArrowException, OSError, SafetensorError, UnicodeDecodeError) as error:
         raise ContentError(
             "an intact run folder", got=f"{folder}: {error}", fix="evaluating again"
         ) from error
-    record = RunRecord(header, samples, tables, arrays)
-    _check_tables(folder, record)
     return record
+
+
+def _read_tables(folder: Path, header: Header) -> RunRecord:
+    files = sorted(folder.glob("*.parquet"))
+    tables = {f.stem: pq.read_table(f, page_checksum_verification=True) for f in files}
+    if "samples" not in tables:
+        raise FileNotFoundError("no samples.parquet")
+    for table in tables.values():
+        table.validate(full=True)
+    samples = tables.pop("samples")
+    file = folder / "arrays.safetensors"
+    return RunRecord(header, samples, tables, load_file(file) if file.is_file() else {})
 
 
 def _read_header(path: Path) -> Header:
@@ -338,6 +341,10 @@ def _check_tables(folder: Path, record: RunRecord) -> None:
     if not record.samples.schema.equals(SAMPLE_SCHEMA):
         got = f"columns {record.samples.column_names}"
         raise ContentError(f"the columns of a samples table in {folder}", got=got, fix="evaluating again")
+    points = record.tables.get("adversarial")
+    if points is not None and not points.schema.equals(ADVERSARIAL_SCHEMA):
+        got = f"columns {points.column_names}"
+        raise ContentError(f"the columns of adversarial inputs in {folder}", got=got, fix="evaluating again")
     ids, threat = record.header.data.sample_ids, record.header.threat
     known = set(ids)
     if len(known) < len(ids) or not threat.headlines or not {*threat.headlines} <= {*threat.grid}:

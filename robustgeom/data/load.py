@@ -21,6 +21,8 @@ __all__ = ["DATASETS", "as_dataset", "load_dataset"]
 
 DATASETS = Registry("data set", {"fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist"})
 
+_MOST_CLASSES = 1_000_000
+
 
 def load_dataset(
     name: str, *, split: str = "test", limit: int | None = None, data_dir: str | None = None
@@ -73,6 +75,9 @@ def as_dataset(found: object, *, name: str = "tensors") -> Dataset:
     checks.inputs(inputs, domain=(0.0, 1.0))
     checks.labels(labels, inputs)
     count = max(int(labels.max()) + 1 if labels.numel() else 0, 2)
+    if count > _MOST_CLASSES:
+        wanted = f"labels below {_MOST_CLASSES:,}, as classes are counted from them"
+        raise InputError(wanted, got=f"{count - 1:,}", fix="class indices from 0")
     ids = tuple(range(len(inputs)))
     return Dataset(name, "given", inputs, labels, ids, numbers(count))
 

@@ -52,7 +52,7 @@ def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     if len(set(names)) < len(names) or CLEAN in names:
         wanted = f"attacks with distinct names, none of them {CLEAN!r}"
         raise InputError(wanted, got=", ".join(names), fix="renaming your function")
-    norm = options.norm or picked.norm
+    norm = picked.norm if options.norm is None else options.norm
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
     if own and norm in ("spatial", "corruption"):
