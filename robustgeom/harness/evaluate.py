@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.threats import ThreatTable
+from robustgeom.errors import UserError
 from robustgeom.harness import provenance
 from robustgeom.harness.analysis import geometry_table, logit_tables
 from robustgeom.harness.applicable import applicable, left_out
@@ -153,7 +154,11 @@ class _Run:
         if self.progress is None or not radii:
             return
         analyzers = "; then the analyzers" if self.options.analyze else ""
-        self._tell("estimate", 0.0, f"{estimate(self.battle, self.attacks, radii)}{analyzers}")
+        try:
+            said = f"{estimate(self.battle, self.attacks, radii)}{analyzers}"
+        except UserError as error:  # such as memory that attacks, unlike a guess, can halve their batches for
+            said = f"no estimate: {error}"
+        self._tell("estimate", 0.0, said)
 
     def _check(self, index: int) -> None:
         """Run the failure checks, and where asked to their remedies and then the checks again."""

@@ -245,9 +245,7 @@ def records(draw, folder):
 def commands(draw, folder):
     verb = draw(st.sampled_from(["evaluate", "report", "show", "check", "train", "verify", "ls"]))
     missing = draw(
-        st.sampled_from(
-            ["no-such", "no.py:a", "", "no/such/place", "/dev/null", "~", "é", "a:b:c", "-1"]
-        )
+        st.sampled_from(["no-such", "no.py:a", "", "no/such/place", "/dev/null", "~", "é", "a:b:c", "-1"])
     )
     extra = {
         "evaluate": [

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+import torch
+from torch import nn
 
 import robustgeom as rg
 from robustgeom.errors import InputError
@@ -123,3 +125,25 @@ def test_an_attack_of_ones_own_is_named_as_not_counted(tmp_path):
     options = RunOptions(n=16, eps="8/255", analyze=False, attacks=(f"{tmp_path}/mine.py:mine",))
     rg.evaluate(MODEL, options=options, progress=lambda event: lines.append(event.line))
     assert any(line and line.endswith("without mine") for line in lines)
+
+
+class Greedy(nn.Module):
+    """Runs out of memory where more than 64 rows want a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = rg.load_model(MODEL)
+
+    def forward(self, x):
+        if x.requires_grad and len(x) > 64:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.inner(x)
+
+
+def test_no_memory_for_an_estimate_does_not_cost_the_run():
+    lines = []
+    options = RunOptions(n=96, eps="8/255", analyze=False)
+    record = rg.evaluate(Greedy().eval(), options=options, progress=lambda event: lines.append(event.line))
+    assert any(line and line.startswith("no estimate: expected memory for a batch") for line in lines)
+    assert record.header.status == "complete"
+    assert record.header.plan["halvings"]
