@@ -22,7 +22,7 @@ __all__ = ["SHARE", "diagnose"]
 SHARE = 0.25
 """The checks take at most this part of the passes that the suite took."""
 _TOO_FEW, _NOT_HERE = "too few passes in the budget", "does not apply"
-_OF_ALL = {"dynamic_forward", "silent_success", "falls_with_radius"}
+_OF_ALL = {"black_box", "dynamic_forward", "silent_success", "falls_with_radius"}
 """Checks that do not need samples that stand."""
 
 

@@ -30,6 +30,8 @@ RIGHT = {
     "clipped-gradient-front-end": {"gradient agreement"},
     "dead-zone": {"gradient agreement", "gradients", "transfer", "black box"},
 }
+# What only a search gets past: the page may say that what stands does so on the word of that search.
+SEARCHED = {"k-winners"}
 DEAR = {"unseeded-noise", "noise-averaged-away", "zeroth-order-loop"}  # each query is many passes
 
 
@@ -77,5 +79,13 @@ def test_probabilities_are_not_evaluated():
 def test_remedies_bring_the_number_down_to_the_bases(name):
     planted = PLANTED[name]
     record = rg.evaluate(planted.build(), suite=planted.suite, options=options(name, remedy=True))
-    assert above(record, name) <= 2
-    assert record.verdict.word != "suspicious"
+    suspects = {c.name for c in record.checks if c.status == "fail"}
+    if name in SEARCHED and suspects:
+        assert suspects == {"black box"}
+        assert (record.verdict.word, "stand on the word of that search" in str(record.verdict)) == (
+            "suspicious",
+            True,
+        )
+    else:
+        assert not suspects
+        assert above(record, name) <= 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustgeom.harness.failures._case import GRADIENT_FREE, Case
+from robustgeom.harness.failures._case import FEWEST, GRADIENT_FREE, Case
 from robustgeom.harness.failures._grading import more_than_luck, names, result
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.records import CheckResult
@@ -17,13 +17,13 @@ _QUERIES = 100
 def black_box(case: Case) -> CheckResult | None:
     """Return how many samples an attack without gradients fools that gradient attacks did not: it should be none.
 
-    Read off the suite's own where it has one, with a warning where a repeat finds no more; else Square tries the
-    standing samples with 100 queries. None where the suite has gradient-free attacks only.
+    Read off the suite's own where it has one; else Square tries the standing samples with 100 queries. None where the
+    suite has gradient-free attacks only.
     """
     own = [s for s in case.attacks if s.attack in GRADIENT_FREE]
     if own:
         return _from_record(case, own) if case.white else None
-    if case.norm not in ("linf", "l2"):
+    if case.norm not in ("linf", "l2") or len(case.standing) < FEWEST:
         return None
     rows = case.some(case.standing, (1 + _QUERIES) * case.draws + case.judging)
     settings = {"queries": _QUERIES, "rescale": True}
@@ -38,19 +38,19 @@ def black_box(case: Case) -> CheckResult | None:
 def _from_record(case: Case, own: list[AttackSpec]) -> CheckResult:
     """Count samples that gradient attacks had left and only gradient-free ones fooled.
 
-    Such a number rests on a search, which is believed once a repeat of it finds no more.
+    A search that finds no more may only be at its end, not at the defense's: such a number is an upper bound, and
+    believed where hardly anything is left that it could be wrong about.
     """
     met, alone = _fooled(case, own)
     words = f"{names(own)} fooled {alone} of {met} samples that gradient attacks had left"
-    action = "do not trust the gradients: look for what blocks them"
     if not exceeds(alone, met, _RATE):
         return result("black box", "pass", alone / max(met, 1), words, "")
-    left, more = _fooled(case, own[-1:])
-    if names(own) == names(own[:-1]) and not exceeds(more, left, _RATE):
-        words = f"{words}; again with other draws it fooled {more} of the {left} left"
-        return result("black box", "warn", alone / met, words, action)
-    action = f"{action}, and repeat the search until it finds no more (--remedy)"
-    return result("black box", "fail", alone / met, words, action)
+    left, all_of_them = int(case.stands.sum()), len(case.stands)
+    words = f"{words}; {left} of {all_of_them} stand on the word of that search"
+    action = (
+        "look for what blocks gradients, and put an attack that gets past it ahead of the search (--attack)"
+    )
+    return result("black box", "warn" if left <= _RATE * all_of_them else "fail", alone / met, words, action)
 
 
 def _fooled(case: Case, specs: list[AttackSpec]) -> tuple[int, int]:
