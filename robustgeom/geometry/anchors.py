@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import lsq_linear, nnls
+import torch
 
-from robustgeom.errors import InputError, InternalError
+from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import REACH, Matrix, MatrixLike, as_matrix, check_margin
+from robustgeom.geometry._nnls import nonnegative_weights
 
 __all__ = ["AnchorPoints", "anchor_points"]
 
 TOUCHING = 1e-8  # a projection shorter than this fixes no direction
-OPTIMAL = 1e-10  # relative violation of the optimality conditions that rounding explains
 
 
 @dataclass(frozen=True)
@@ -73,37 +73,4 @@ def _checked(points: MatrixLike, probes: MatrixLike, kappa: float) -> tuple[Matr
 def _project_all(corners: Matrix, targets: Matrix) -> Matrix:
     norms = np.linalg.norm(corners, axis=1, keepdims=True)
     rays = corners / norms  # the cone is the same, and far points no longer drown the others
-    projections = np.zeros_like(targets)
-    for i, target in enumerate(targets):
-        projections[i] = _weights(rays, target) @ rays
-    return projections
-
-
-def _weights(rays: Matrix, target: Matrix) -> Matrix:
-    """Non-negative weights (m,) whose combination of unit rays is nearest to `target`, certified."""
-    try:
-        weights = np.asarray(nnls(rays.T, target)[0])
-    except RuntimeError:  # it gave up after its iteration limit
-        weights = np.zeros(len(rays))
-    if _optimal(rays, target, weights):
-        return weights
-    weights = _weights_by_bounds(rays, target)
-    if _optimal(rays, target, weights):
-        return weights
-    raise InternalError("no anchor point of a probe passes its optimality conditions")
-
-
-def _weights_by_bounds(rays: Matrix, target: Matrix) -> Matrix:
-    """Solve the same problem by another active-set method, for where the first one fails its check."""
-    limit = 50 * len(rays)
-    solution = lsq_linear(rays.T, target, bounds=(0, np.inf), method="bvls", tol=1e-14, max_iter=limit)
-    return np.asarray(np.maximum(solution.x, 0), dtype=np.float64)
-
-
-def _optimal(rays: Matrix, target: Matrix, weights: Matrix) -> bool:
-    """Whether the residual is in the polar cone and at right angles to the projection."""
-    projection = weights @ rays
-    residual = target - projection
-    length = float(np.linalg.norm(target))
-    polar = float((rays @ residual).max()) <= OPTIMAL * length
-    return polar and bool(weights.min() >= 0) and abs(float(projection @ residual)) <= OPTIMAL * length**2
+    return nonnegative_weights(torch.from_numpy(rays), torch.from_numpy(targets))[1].numpy()

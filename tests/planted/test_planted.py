@@ -75,17 +75,14 @@ def test_probabilities_are_not_evaluated():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", PLANTED)
 def test_remedies_bring_the_number_down_to_the_bases(name):
     planted = PLANTED[name]
     record = rg.evaluate(planted.build(), suite=planted.suite, options=options(name, remedy=True))
-    suspects = {c.name for c in record.checks if c.status == "fail"}
-    if name in SEARCHED and suspects:
-        assert suspects == {"black box"}
-        assert (record.verdict.word, "stand on the word of that search" in str(record.verdict)) == (
-            "suspicious",
-            True,
-        )
+    if name in SEARCHED and record.verdict.word == "suspicious":
+        assert [c.name for c in record.checks if c.status == "fail"] == ["black box"]
+        assert "stand on the word of that search" in " ".join(record.verdict.reasons)
     else:
-        assert not suspects
+        assert record.verdict.word != "suspicious"
         assert above(record, name) <= 2

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from robustgeom.errors import InputError
 from robustgeom.geometry import anchor_points
-from robustgeom.geometry.anchors import _weights, _weights_by_bounds
+from robustgeom.geometry._nnls import _by_active_set, _by_bounds, nonnegative_weights
 
 
 def problem(seed, m, d, n_t=4, flat=False):
@@ -75,13 +75,17 @@ def test_a_general_constrained_solver_finds_no_nearer_point(seed, m, d, kappa):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10_000), m=st.integers(1, 12), d=st.integers(1, 8), flat=st.booleans())
-def test_both_solvers_project_on_the_same_point(seed, m, d, flat):
-    points, probes = problem(seed, m, d, flat=flat)
-    for t in probes:
-        np.testing.assert_allclose(
-            _weights(points, t) @ points, _weights_by_bounds(points, t) @ points, atol=1e-8
-        )
+@given(seed=st.integers(0, 10_000), m=st.integers(1, 30), d=st.integers(1, 8), flat=st.booleans())
+def test_batches_and_both_solvers_of_single_probes_project_on_the_same_point(seed, m, d, flat):
+    points, probes = problem(seed, m, d, n_t=9, flat=flat)
+    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(9, m))
+    weights, sums = nonnegative_weights(*map(torch.from_numpy, (rays, probes, signs)))
+    assert weights.min() >= 0
+    for t, sign, found in zip(probes, signs, sums.numpy(), strict=True):
+        seen = (sign[:, None] * rays).T
+        np.testing.assert_allclose(seen @ _by_active_set(seen, t), found, atol=1e-8)
+        np.testing.assert_allclose(seen @ _by_bounds(seen, t), found, atol=1e-8)
 
 
 @pytest.mark.parametrize("radius", [1e-9, 1e-3, 1e3, 1e5])
