@@ -45,7 +45,7 @@ def _in_batches(rays: Tensor, targets: Tensor, signs: Tensor | None, weights: Te
     """Fill in weights, of which some may be wrong."""
     gram = rays @ rays.T
     inverse = torch.linalg.inv(gram + _PENALTY * torch.eye(len(rays), dtype=rays.dtype, device=rays.device))
-    for rows in torch.arange(len(targets), device=rays.device).split(max(_NUMBERS // len(rays), 1)):
+    for rows in torch.split(torch.arange(len(targets), device=rays.device), max(_NUMBERS // len(rays), 1)):
         seen = None if signs is None else signs[rows]
         along = _signed(targets[rows] @ rays.T, seen)
         weights[rows] = _settled(gram, along, _guess(inverse, along, seen), seen)
@@ -88,7 +88,7 @@ def _settled(gram: Tensor, along: Tensor, active: Tensor, signs: Tensor | None) 
 
 
 def _solved(gram: Tensor, along: Tensor, active: Tensor, signs: Tensor | None) -> Tensor:
-    """Return the least-squares weights (n, m) on each target's active rays, zero elsewhere, NaN where there are none."""
+    """Return the least-squares weights (n, m) on active rays, zero elsewhere, NaN where there are none."""
     count = active.sum(1)
     first = (~active).to(torch.uint8).argsort(dim=1, stable=True)  # active rays, then the others
     found = torch.zeros_like(along)
@@ -131,7 +131,8 @@ def _optimal(rays: Tensor, targets: Tensor, weights: Tensor, signs: Tensor | Non
     length = targets.norm(dim=1)
     polar = _signed(residual @ rays.T, signs).amax(1) <= OPTIMAL * length
     upright = (sums * residual).sum(1).abs() <= OPTIMAL * length.square()
-    return polar & upright & (weights >= 0).all(1)
+    positive: Tensor = (weights >= 0).all(1)
+    return positive & polar & upright
 
 
 def _one_by_one(rays: Tensor, targets: Tensor, signs: Tensor | None) -> Tensor:
@@ -156,7 +157,9 @@ def _by_active_set(matrix: Matrix, aim: Matrix) -> Matrix:
     while True:
         pull = np.where(weights > 0, 0.0, matrix.T @ residual)
         new = np.argsort(-pull)[:few]
-        chosen = np.union1d(new[pull[new] > tolerance], np.flatnonzero(weights))
+        if not len(new := new[pull[new] > tolerance]):
+            return weights
+        chosen = np.union1d(new, np.flatnonzero(weights))
         try:
             solution = nnls(matrix[:, chosen], aim)[0]
         except RuntimeError:  # it gave up after its iteration limit
