@@ -122,7 +122,7 @@ def separable(points: MatrixLike, labels: ArrayLike) -> bool:
     if sides.all() or not sides.any():
         raise InputError("labels of both sides", got="one side only", fix="+1 and -1, or True and False")
     spread = _whitened(array)
-    if spread.shape[1] == len(array) - 1:
+    if spread.shape[1] >= len(array) - 1:
         return True  # affinely independent points: every labeling is
     rows = np.column_stack([spread, np.ones(len(array))]) * np.where(sides, 1.0, -1.0)[:, None]
     return _one_sided(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -165,14 +165,10 @@ def _separates(points: Matrix, projection: Matrix, sides: NDArray[np.bool_], n: 
 
 
 def _labeling(count: int, labels: Labels, trial: int, source: torch.Generator) -> NDArray[np.bool_]:
-    sides = np.zeros(count, dtype=bool)
     if labels == "balanced":
-        sides[torch.randperm(count, generator=source, device=source.device)[: count // 2].cpu().numpy()] = (
-            True
-        )
-    else:
-        sides[trial % count] = True
-    return sides
+        order = torch.randperm(count, generator=source, device=source.device)
+        return order.cpu().numpy() < count // 2
+    return np.arange(count) == trial % count
 
 
 def _smallest(holds: Callable[[int], bool], guess: int, most: int) -> float:

@@ -69,6 +69,7 @@ def test_the_linear_program_behind_the_first_method_decides_alike():
         rows *= rng.choice([-1.0, 1.0], size=14)[:, None] / np.linalg.norm(rows, axis=1, keepdims=True)
         points, labels = rows[:, :-1] / rows[:, -1:], np.sign(rows[:, -1])
         assert _decided(rows, *_widest(rows)) is separable(points, labels)
+    assert _decided(rows, np.zeros(6), np.zeros(14)) is None  # what a method that gave up proves
 
 
 def cover(points, features):
