@@ -167,7 +167,7 @@ def _separates(points: Matrix, projection: Matrix, sides: NDArray[np.bool_], n: 
 def _labeling(count: int, labels: Labels, trial: int, source: torch.Generator) -> NDArray[np.bool_]:
     if labels == "balanced":
         order = torch.randperm(count, generator=source, device=source.device)
-        return order.cpu().numpy() < count // 2
+        return np.asarray(order.cpu().numpy() < count // 2)
     return np.arange(count) == trial % count
 
 
