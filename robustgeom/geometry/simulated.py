@@ -165,10 +165,13 @@ def _separates(points: Matrix, projection: Matrix, sides: NDArray[np.bool_], n: 
 
 
 def _labeling(count: int, labels: Labels, trial: int, source: torch.Generator) -> NDArray[np.bool_]:
+    sides = np.zeros(count, dtype=np.bool_)
     if labels == "balanced":
         order = torch.randperm(count, generator=source, device=source.device)
-        return np.asarray(order.cpu().numpy() < count // 2)
-    return np.arange(count) == trial % count
+        sides[order[: count // 2].cpu().numpy()] = True
+    else:
+        sides[trial % count] = True
+    return sides
 
 
 def _smallest(holds: Callable[[int], bool], guess: int, most: int) -> float:
