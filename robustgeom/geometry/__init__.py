@@ -1,15 +1,20 @@
-"""Geometry of activations: anchor points, shared centre structure, mean-field capacity, and their capture."""
+"""Geometry of activations: anchor points, shared centre structure, mean-field capacity in theory and by
+trial, and their capture.
+"""
 
 from robustgeom.geometry.anchors import AnchorPoints, anchor_points
 from robustgeom.geometry.capacity import MeanFieldCapacity, mean_field_capacity, reduced_points
 from robustgeom.geometry.capture import capture
 from robustgeom.geometry.centers import CenterBasis, center_basis, center_statistics, correlation_cost
+from robustgeom.geometry.simulated import SimulatedCapacity, separable, simulated_capacity
+from robustgeom.geometry.spheres import point_capacity, sphere_capacity
 from robustgeom.geometry.table import capacity_rows
 
 __all__ = [
     "AnchorPoints",
     "CenterBasis",
     "MeanFieldCapacity",
+    "SimulatedCapacity",
     "anchor_points",
     "capacity_rows",
     "capture",
@@ -17,5 +22,9 @@ __all__ = [
     "center_statistics",
     "correlation_cost",
     "mean_field_capacity",
+    "point_capacity",
     "reduced_points",
+    "separable",
+    "simulated_capacity",
+    "sphere_capacity",
 ]
