@@ -1,11 +1,11 @@
-"""Geometry of activations: anchor points, shared centre structure, mean-field capacity in theory and by
-trial, and their capture.
-"""
+"""Geometry of activations: capacity by several theories and by trial, what lies behind it, and their capture."""
 
 from robustgeom.geometry.anchors import AnchorPoints, anchor_points
 from robustgeom.geometry.capacity import MeanFieldCapacity, mean_field_capacity, reduced_points
 from robustgeom.geometry.capture import capture
 from robustgeom.geometry.centers import CenterBasis, center_basis, center_statistics, correlation_cost
+from robustgeom.geometry.cone import ConeProjection, project_on_cone
+from robustgeom.geometry.glue import ManifoldGeometry, manifold_geometry
 from robustgeom.geometry.simulated import SimulatedCapacity, separable, simulated_capacity
 from robustgeom.geometry.spheres import point_capacity, sphere_capacity
 from robustgeom.geometry.table import capacity_rows
@@ -13,6 +13,8 @@ from robustgeom.geometry.table import capacity_rows
 __all__ = [
     "AnchorPoints",
     "CenterBasis",
+    "ConeProjection",
+    "ManifoldGeometry",
     "MeanFieldCapacity",
     "SimulatedCapacity",
     "anchor_points",
@@ -21,8 +23,10 @@ __all__ = [
     "center_basis",
     "center_statistics",
     "correlation_cost",
+    "manifold_geometry",
     "mean_field_capacity",
     "point_capacity",
+    "project_on_cone",
     "reduced_points",
     "separable",
     "simulated_capacity",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robustgeom.errors import InputError
 
-__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin"]
+__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin", "gaussian", "same_width"]
 
 DUST = 1e-12  # relative size of what only rounding leaves over
 REACH = 1e6  # in norms of the centre; beyond it rounding spoils the solution
@@ -39,3 +41,21 @@ def check_margin(kappa: float) -> None:
     """Raise `InputError` where the margin is negative or not a number."""
     if not (np.isfinite(kappa) and kappa >= 0):
         raise InputError("a margin kappa >= 0", got=str(kappa), fix="kappa=0.0")
+
+
+def same_width(manifolds: Sequence[MatrixLike]) -> list[Matrix]:
+    """Return manifolds as float64 arrays; raises `InputError` unless there are two or more of equal width >= 1."""
+    arrays = [as_matrix(m, f"manifold {i}") for i, m in enumerate(manifolds)]
+    if len(arrays) < 2:
+        raise InputError("2 manifolds or more", got=str(len(arrays)), fix="one array per class or exemplar")
+    widths = sorted({a.shape[1] for a in arrays})
+    if len(widths) > 1 or widths[0] == 0:
+        fix = "the same stage for all manifolds"
+        raise InputError("equally many features, 1 or more, in all manifolds", got=f"{widths}", fix=fix)
+    return arrays
+
+
+def gaussian(rows: int, columns: int, source: torch.Generator) -> Matrix:
+    """Return standard normal numbers (rows, columns) from a generator, on its device."""
+    drawn = torch.randn(rows, columns, generator=source, device=source.device, dtype=torch.float64)
+    return np.asarray(drawn.cpu().numpy(), dtype=np.float64)

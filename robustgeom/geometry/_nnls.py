@@ -129,10 +129,9 @@ def _optimal(rays: Tensor, targets: Tensor, weights: Tensor, signs: Tensor | Non
     sums = _signed(weights, signs) @ rays
     residual = targets - sums
     length = targets.norm(dim=1)
-    polar = _signed(residual @ rays.T, signs).amax(1) <= OPTIMAL * length
-    upright = (sums * residual).sum(1).abs() <= OPTIMAL * length.square()
-    positive: Tensor = (weights >= 0).all(1)
-    return positive & polar & upright
+    polar: Tensor = _signed(residual @ rays.T, signs).amax(1) <= OPTIMAL * length
+    upright: Tensor = (sums * residual).sum(1).abs() <= OPTIMAL * length.square()
+    return polar.logical_and(upright).logical_and((weights >= 0).all(1))
 
 
 def _one_by_one(rays: Tensor, targets: Tensor, signs: Tensor | None) -> Tensor:
@@ -151,24 +150,30 @@ def _alone(rays: Tensor, target: Tensor, signs: Tensor | None) -> Tensor:
 
 
 def _by_active_set(matrix: Matrix, aim: Matrix) -> Matrix:
-    """Solve on a few columns, with those added that the residual still leans on, for as long as that brings it down."""
-    weights, few = np.zeros(matrix.shape[1]), 2 * len(matrix)
-    residual, tolerance = aim, OPTIMAL / 10 * float(np.linalg.norm(aim))
+    """Solve on all columns, or of a crowd on a few, with those added that the residual still leans on."""
+    if matrix.shape[1] <= _CROWD * len(matrix):
+        return _nnls(matrix, aim)
+    weights, residual = np.zeros(matrix.shape[1]), aim
+    tolerance = OPTIMAL / 10 * float(np.linalg.norm(aim))
     while True:
         pull = np.where(weights > 0, 0.0, matrix.T @ residual)
-        new = np.argsort(-pull)[:few]
+        new = np.argsort(-pull)[: 2 * len(matrix)]
         if not len(new := new[pull[new] > tolerance]):
             return weights
         chosen = np.union1d(new, np.flatnonzero(weights))
-        try:
-            solution = nnls(matrix[:, chosen], aim)[0]
-        except RuntimeError:  # it gave up after its iteration limit
-            return weights
+        solution = _nnls(matrix[:, chosen], aim)
         left = aim - matrix[:, chosen] @ solution
         if not left @ left < (1 - _PROGRESS) * (residual @ residual):
             return weights
         weights, residual = np.zeros(len(weights)), left
         weights[chosen] = solution
+
+
+def _nnls(matrix: Matrix, aim: Matrix) -> Matrix:
+    try:
+        return np.asarray(nnls(matrix, aim)[0], dtype=np.float64)
+    except RuntimeError:  # it gave up after its iteration limit
+        return np.zeros(matrix.shape[1])
 
 
 def _by_bounds(matrix: Matrix, aim: Matrix) -> Matrix:

@@ -9,7 +9,16 @@ import numpy as np
 import torch
 
 from robustgeom.errors import InputError
-from robustgeom.geometry._arrays import DUST, REACH, Matrix, MatrixLike, as_matrix, check_margin
+from robustgeom.geometry._arrays import (
+    DUST,
+    REACH,
+    Matrix,
+    MatrixLike,
+    as_matrix,
+    check_margin,
+    gaussian,
+    same_width,
+)
 from robustgeom.geometry.anchors import AnchorPoints, anchor_points
 from robustgeom.geometry.centers import center_basis as find_center_basis
 from robustgeom.geometry.centers import center_statistics
@@ -115,7 +124,7 @@ def mean_field_capacity(
     (True, 0.0, 0)
     """
     check_margin(kappa)
-    arrays = _manifolds(manifolds)
+    arrays = same_width(manifolds)
     centers = np.array([a.mean(axis=0) for a in arrays])
     basis = (
         find_center_basis(centers).basis if center_basis is None else _basis(center_basis, centers.shape[1])
@@ -149,20 +158,9 @@ def reduced_points(manifolds: Sequence[MatrixLike], center_basis: MatrixLike) ->
     >>> np.abs(reduced_points([pair, -pair], np.zeros((2, 0)))[0]).tolist()
     [[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]]
     """
-    arrays = _manifolds(manifolds)
+    arrays = same_width(manifolds)
     centers = np.array([a.mean(axis=0) for a in arrays])
     return _reduce_all(arrays, centers, _basis(center_basis, centers.shape[1]))
-
-
-def _manifolds(manifolds: Sequence[MatrixLike]) -> list[Matrix]:
-    arrays = [as_matrix(m, f"manifold {i}") for i, m in enumerate(manifolds)]
-    if len(arrays) < 2:
-        raise InputError("2 manifolds or more", got=str(len(arrays)), fix="one array per class or exemplar")
-    widths = sorted({a.shape[1] for a in arrays})
-    if len(widths) > 1 or widths[0] == 0:
-        fix = "the same stage for all manifolds"
-        raise InputError("equally many features, 1 or more, in all manifolds", got=f"{widths}", fix=fix)
-    return arrays
 
 
 def _basis(basis: MatrixLike, features: int) -> Matrix:
@@ -202,12 +200,7 @@ def _draw(reduced: list[Matrix], n_t: int, generator: torch.Generator | None) ->
     if n_t < 2:
         raise InputError("n_t >= 2 probes per manifold", got=str(n_t), fix="n_t=300")
     source = torch.Generator().manual_seed(0) if generator is None else generator
-    return [_gaussian(n_t, points.shape[1], source) for points in reduced]
-
-
-def _gaussian(rows: int, columns: int, source: torch.Generator) -> Matrix:
-    drawn = torch.randn(rows, columns, generator=source, device=source.device, dtype=torch.float64)
-    return np.asarray(drawn.cpu().numpy(), dtype=np.float64)
+    return [gaussian(n_t, points.shape[1], source) for points in reduced]
 
 
 def _probes(probes: Sequence[MatrixLike], reduced: list[Matrix]) -> list[Matrix]:

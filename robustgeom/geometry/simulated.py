@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog, nnls
 
 from robustgeom.errors import InputError, InternalError
-from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
-from robustgeom.geometry.capacity import _gaussian, _manifolds
+from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, gaussian, same_width
 
 __all__ = ["Labels", "SimulatedCapacity", "separable", "simulated_capacity"]
 
@@ -80,7 +79,7 @@ def simulated_capacity(
     >>> bool(abs(found.critical_dimension - (20 / 2 - 1)) < 1), float(found.separable_fraction[-1])
     (True, 1.0)
     """
-    arrays = _manifolds(manifolds)
+    arrays = same_width(manifolds)
     _check(labels, repeats)
     source = torch.Generator().manual_seed(0) if generator is None else generator
     counts, features = [len(a) for a in arrays], arrays[0].shape[1]
@@ -154,7 +153,7 @@ def _needed(
     guess = min(max(len(counts) // 2, 1), most)
     for k in range(repeats):
         sides = np.repeat(_labeling(len(counts), labels, k, source), counts)
-        projection = _gaussian(most, most, source)
+        projection = gaussian(most, most, source)
         found = _smallest(partial(_separates, points, projection, sides), guess, most)
         guess = int(found) if found <= most else most
         yield found
