@@ -79,7 +79,10 @@ def point_cloud_alignment(
     edges = np.cumsum([len(a) for a in arrays])[:-1]
     own = _alignments(np.split(points, edges), share)
     means = [
-        [_off_diagonal(m) for m in _alignments(np.split(points[draw_order(len(points), source)], edges), share)]
+        [
+            _off_diagonal(m)
+            for m in _alignments(np.split(points[draw_order(len(points), source)], edges), share)
+        ]
         for _ in range(shuffles)
     ]
     return PointCloudAlignment(*own, *np.mean(means, axis=0).tolist())
@@ -108,8 +111,9 @@ def _alignments(clouds: Sequence[Matrix], share: float) -> tuple[Matrix, Matrix,
     sizes = np.sqrt(np.diag(overlap))
     along = [np.square(centers @ a.T).sum(axis=1) / np.square(a).sum() for a in axes]
     # Rounding alone could exceed 1.
-    parts = np.abs(centers @ centers.T), overlap / np.outer(sizes, sizes), np.column_stack(along)
-    return tuple(np.minimum(p, 1) for p in parts)  # type: ignore[return-value]
+    center = np.minimum(np.abs(centers @ centers.T), 1)
+    axis = np.minimum(overlap / np.outer(sizes, sizes), 1)
+    return center, axis, np.minimum(np.column_stack(along), 1)
 
 
 def _direction(center: Matrix, dust: float, index: int) -> Matrix:

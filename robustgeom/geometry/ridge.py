@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import Matrix, MatrixLike
 from robustgeom.geometry._draws import draw_order, seeded
-from robustgeom.geometry.spectral import check_ridge, checked_sizes, paired, principal_modes
+from robustgeom.geometry._regression import check_ridge, checked_sizes, paired, principal_modes
 
 __all__ = ["EmpiricalRidgeCurve", "empirical_ridge_curve"]
 
@@ -82,7 +82,9 @@ def empirical_ridge_curve(
         indices = _draw(len(inputs), sizes, splits, seeded(generator))
     chosen = _checked(indices, len(inputs))
     spectrum, modes = principal_modes(inputs)
-    reduced = modes * np.sqrt(len(inputs) * spectrum)  # the same inner products, and no more columns than rows
+    reduced = modes * np.sqrt(
+        len(inputs) * spectrum
+    )  # the same inner products, and no more columns than rows
     total = float(np.square(targets).mean(axis=0).sum())
     measured = np.array([[_fit(reduced, targets, rows, ridge) for rows in same] for same in chosen]) / total
     return EmpiricalRidgeCurve(np.array([len(s[0]) for s in chosen]), *np.moveaxis(measured, 2, 0))
