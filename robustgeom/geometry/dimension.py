@@ -79,7 +79,8 @@ def explained_variance_dimension(points: MatrixLike, share: float = 0.9, *, refe
     centered = as_centered(points, "points")
     if reference:
         across = centered - centered.mean(axis=1, keepdims=True)
-        return int(np.sum(_cumulative(across) <= share))
+        flat = np.abs(across).max() <= DUST * np.abs(centered).max()
+        return 0 if flat else int(np.sum(_cumulative(across) <= share))
     return 1 + int(np.sum(_cumulative(centered) < share - DUST))
 
 

@@ -23,7 +23,7 @@ class LinearSeparability:
     """Held-out accuracy in [0, 1], 0.5 for clouds that overlap fully, and d' along the discriminant axis.
 
     `d_prime` is the distance of the two clouds' means in units of their standard deviation along the axis,
-    positive where the axis holds on points it was not fitted on; inf where neither cloud has any width along it.
+    positive where the axis holds on points it was not fitted on; inf (as its error) where no width is left along it.
     Standard errors are over the `pairs`; they leave out that another sample gives another axis, which makes
     them up to a third too small for clouds that overlap fully.
     """
@@ -136,20 +136,20 @@ def _shrunk_covariance(residuals: Matrix) -> Matrix:
 def _d_prime(scores: Matrix) -> tuple[float, float]:
     """d' over repeats of scores (repeats, 2, pairs), and its standard error by leaving out a pair each."""
     count = scores.shape[2]
-    total = _ratio(scores.mean(axis=2), scores.var(axis=2, ddof=1)).mean()
-    if not np.isfinite(total):
-        return np.inf, np.inf
+    total = float(_ratio(scores.mean(axis=2), scores.var(axis=2, ddof=1)).mean())
     means = (scores.sum(axis=2, keepdims=True) - scores) / (count - 1)
     off = np.square(scores - scores.mean(axis=2, keepdims=True))
     variances = (off.sum(axis=2, keepdims=True) - off * count / (count - 1)) / (count - 2)
     without = _ratio(np.moveaxis(means, 1, 2), np.moveaxis(variances, 1, 2))
-    return float(total), float(np.sqrt((count - 1) * without.var(axis=1).mean()))
+    if not (np.isfinite(total) and np.isfinite(without).all()):
+        return total, np.inf
+    return total, float(np.sqrt((count - 1) * without.var(axis=1).mean()))
 
 
 def _ratio(means: Matrix, variances: Matrix) -> Matrix:
+    """Distance of two means (..., 2) over their common deviation; 0 where they are equal."""
     apart = means[..., 1] - means[..., 0]
     width = np.sqrt(np.maximum(variances.mean(axis=-1), 0))
     wide = width > DUST * np.abs(apart)
-    return np.where(
-        apart == 0, 0.0, np.where(wide, apart / np.where(wide, width, 1), np.inf * np.sign(apart))
-    )
+    finite = apart / np.where(wide, width, 1)
+    return np.where(wide | (apart == 0), finite, np.copysign(np.inf, apart))
