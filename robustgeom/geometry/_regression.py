@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
+from robustgeom.geometry._spectra import check_unit
 
 __all__ = ["check_ridge", "checked_sizes", "default_train_sizes", "paired", "principal_modes"]
 
@@ -25,6 +26,8 @@ def paired(X: MatrixLike, Y: MatrixLike, center: bool) -> tuple[Matrix, Matrix]:
             raise InputError(
                 f"rows that differ in {name}", got="constant ones", fix="another stage or target"
             )
+    check_unit(inputs, "X")
+    check_unit(targets, "Y")
     return inputs, targets
 
 

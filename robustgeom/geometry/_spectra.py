@@ -7,7 +7,9 @@ import numpy as np
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
 
-__all__ = ["as_centered", "coordinates", "eigenvalues", "participation"]
+__all__ = ["as_centered", "check_unit", "coordinates", "eigenvalues", "participation"]
+
+SMALLEST, LARGEST = 1e-60, 1e60  # beyond them fourth powers vanish or overflow
 
 
 def as_centered(value: MatrixLike, name: str) -> Matrix:
@@ -19,7 +21,16 @@ def as_centered(value: MatrixLike, name: str) -> Matrix:
     if np.abs(centered).max() <= DUST * np.abs(raw).max():
         fix = "another stage, or more rows"
         raise InputError(f"rows that differ in {name}", got=f"{len(raw)} equal rows", fix=fix)
+    check_unit(centered, name)
     return np.asarray(centered, dtype=np.float64)
+
+
+def check_unit(centered: Matrix, name: str) -> None:
+    """Raise `InputError` where the largest number is so small or large that its powers are lost."""
+    largest = float(np.abs(centered).max())
+    if not SMALLEST <= largest <= LARGEST:
+        fix = "another unit"
+        raise InputError(f"{name} of a size in [{SMALLEST}, {LARGEST}]", got=f"{largest:.1e}", fix=fix)
 
 
 def eigenvalues(rows: Matrix) -> Matrix:
@@ -31,7 +42,8 @@ def eigenvalues(rows: Matrix) -> Matrix:
 
 def participation(values: Matrix) -> float:
     """Squared sum over sum of squares: how many entries carry the total."""
-    return float(values.sum() ** 2 / np.square(values).sum())
+    scaled = values / values.max()
+    return float(scaled.sum() ** 2 / np.square(scaled).sum())
 
 
 def coordinates(rows: Matrix) -> Matrix:

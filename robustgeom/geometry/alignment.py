@@ -11,6 +11,7 @@ import torch
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
 from robustgeom.geometry._draws import draw_order, seeded
+from robustgeom.geometry._spectra import as_centered
 
 __all__ = ["PointCloudAlignment", "point_cloud_alignment"]
 
@@ -74,8 +75,7 @@ def point_cloud_alignment(
     """
     arrays = _checked(manifolds, share, shuffles)
     source = seeded(generator)
-    points = np.concatenate(arrays)
-    points = points - points.mean(axis=0)
+    points = as_centered(np.concatenate(arrays), "manifolds")
     edges = np.cumsum([len(a) for a in arrays])[:-1]
     own = _alignments(np.split(points, edges), share)
     means = [

@@ -56,6 +56,7 @@ def _grams(X: MatrixLike, Y: MatrixLike, fewest: int) -> tuple[Matrix, Matrix]:
     if len(first) != len(second) or len(first) < fewest:
         got = f"{len(first)} and {len(second)}"
         raise InputError(f"equally many rows, {fewest} or more", got=got, fix="the same samples in both")
+    first, second = first / np.abs(first).max(), second / np.abs(second).max()  # the unit cancels
     return first @ first.T, second @ second.T
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import linregress
 
 from robustgeom.geometry import (
     covariance_spectrum,
@@ -99,8 +100,6 @@ def test_a_planted_power_law_is_found(exponent):
 
 
 def test_the_slope_and_its_error_are_those_of_least_squares():
-    from scipy.stats import linregress
-
     points = np.random.default_rng(0).normal(size=(50, 30))
     found = spectrum_exponent(points, first=3, last=20)
     fit = linregress(np.log(np.arange(3, 21)), np.log(covariance_spectrum(points)[2:20]))

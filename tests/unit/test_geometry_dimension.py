@@ -107,6 +107,8 @@ def test_tensors_agree_with_arrays():
     ("points", "words"),
     [
         (np.full((30, 2), np.inf), "60 NaN or infinite"),
+        (1e-70 * np.arange(60.0).reshape(30, 2), "points of a size in"),
+        (1e70 * np.arange(60.0).reshape(30, 2), "points of a size in"),
         (np.ones((30, 2)) / 3, "30 equal rows"),
         (np.zeros((30, 2)), "30 equal rows"),
         (np.ones((1, 4)), "1 equal rows"),

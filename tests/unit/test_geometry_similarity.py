@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from statistics import NormalDist
 
 import numpy as np
@@ -57,8 +58,6 @@ def test_cka_has_its_closed_form_and_its_form_by_features():
 
 
 def test_unbiased_cka_is_the_u_statistic_over_quadruples():
-    from itertools import permutations
-
     X, Y = cloud(0, 7, 3), cloud(1, 7, 2) + cloud(0, 7, 2)
 
     def dependence(a, b):
@@ -261,6 +260,8 @@ A = cloud(0, 20, 3)
         (lambda: linear_cka(A * np.nan, A), "finite numbers in X"),
         (lambda: unbiased_linear_cka(A[:3], A[:3]), "4 or more, got 3 and 3"),
         (lambda: unbiased_linear_cka(A, np.eye(20)), "structure beyond chance in Y"),
+        (lambda: linear_separability(1e-70 * A, -1e-70 * A), "A and B of a size in"),
+        (lambda: point_cloud_alignment([1e70 * A, -A]), "manifolds of a size in"),
         (lambda: linear_separability(A, A[:19]), "clouds of the same shape"),
         (lambda: linear_separability(A, np.inf * A), "finite numbers in B"),
         (lambda: linear_separability(A[:7], A[:7]), "8 pairs or more, got 7"),

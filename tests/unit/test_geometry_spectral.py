@@ -159,6 +159,7 @@ X, Y = data(samples=20)
     [
         ({"Y": Y[:19]}, "equally many rows, got 20 and 19"),
         ({"X": np.full((20, 3), np.nan)}, "finite numbers in X"),
+        ({"X": 1e70 * X}, "X of a size in"),
         ({"X": np.ones((20, 3))}, "rows that differ in X"),
         ({"Y": np.zeros((20, 1)), "center": False}, "rows that differ in Y"),
         ({"X": np.ones((20, 0))}, "rows that differ in X"),
