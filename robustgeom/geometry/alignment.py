@@ -10,7 +10,7 @@ import torch
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
-from robustgeom.geometry._draws import draw_order, seeded
+from robustgeom.geometry._dealing import draw_order, seeded
 from robustgeom.geometry._spectra import as_centered
 
 __all__ = ["PointCloudAlignment", "point_cloud_alignment"]

@@ -9,7 +9,7 @@ import torch
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import Matrix, MatrixLike
-from robustgeom.geometry._draws import draw_normal, draw_order, seeded
+from robustgeom.geometry._dealing import draw_normal, draw_order, seeded
 from robustgeom.geometry.separability import LinearSeparability, as_paired_clouds, linear_separability
 
 __all__ = ["equal_norm_noise", "overlap_controls"]

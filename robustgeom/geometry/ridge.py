@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import Matrix, MatrixLike
-from robustgeom.geometry._draws import draw_order, seeded
+from robustgeom.geometry._dealing import draw_order, seeded
 from robustgeom.geometry._regression import check_ridge, checked_sizes, paired, principal_modes
 
 __all__ = ["EmpiricalRidgeCurve", "empirical_ridge_curve"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
-from robustgeom.geometry._draws import draw_order, seeded
+from robustgeom.geometry._dealing import draw_order, seeded
 from robustgeom.geometry._spectra import as_centered, coordinates
 
 __all__ = ["LinearSeparability", "as_paired_clouds", "linear_separability"]
