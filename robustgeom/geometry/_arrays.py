@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustgeom.errors import InputError
 
-__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin", "gaussian", "same_width"]
+__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin", "same_width"]
 
 DUST = 1e-12  # relative size of what only rounding leaves over
 REACH = 1e6  # in norms of the centre; beyond it rounding spoils the solution
@@ -53,9 +53,3 @@ def same_width(manifolds: Sequence[MatrixLike]) -> list[Matrix]:
         fix = "the same stage for all manifolds"
         raise InputError("equally many features, 1 or more, in all manifolds", got=f"{widths}", fix=fix)
     return arrays
-
-
-def gaussian(rows: int, columns: int, source: torch.Generator) -> Matrix:
-    """Return standard normal numbers (rows, columns) from a generator, on its device."""
-    drawn = torch.randn(rows, columns, generator=source, device=source.device, dtype=torch.float64)
-    return np.asarray(drawn.cpu().numpy(), dtype=np.float64)

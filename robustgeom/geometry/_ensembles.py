@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from robustgeom.errors import InputError, unknown
-from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, gaussian
+from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
+from robustgeom.geometry._random import draw_normal
 
 __all__ = ["ENSEMBLES", "ORIGINS", "label_draws", "moved", "probe_draws"]
 
@@ -76,7 +77,7 @@ def probe_draws(
     if n_t < 2:
         raise InputError("n_t >= 2 probes", got=str(n_t), fix="n_t=200")
     if probes is None:
-        return gaussian(n_t, width, source)
+        return draw_normal(n_t, width, source)
     array = as_matrix(probes, "probes")
     if array.shape[1] != width or len(array) < 2:
         extra = ", the last for the constant coordinate" if centering == "affine" else ""

@@ -16,9 +16,9 @@ from robustgeom.geometry._arrays import (
     MatrixLike,
     as_matrix,
     check_margin,
-    gaussian,
     same_width,
 )
+from robustgeom.geometry._random import draw_normal, seeded
 from robustgeom.geometry.anchors import AnchorPoints, anchor_points
 from robustgeom.geometry.centers import center_basis as find_center_basis
 from robustgeom.geometry.centers import center_statistics
@@ -199,8 +199,8 @@ def _reduce(points: Matrix, basis: Matrix, dust: float, index: int) -> Matrix:
 def _draw(reduced: list[Matrix], n_t: int, generator: torch.Generator | None) -> list[Matrix]:
     if n_t < 2:
         raise InputError("n_t >= 2 probes per manifold", got=str(n_t), fix="n_t=300")
-    source = torch.Generator().manual_seed(0) if generator is None else generator
-    return [gaussian(n_t, points.shape[1], source) for points in reduced]
+    source = seeded(generator)
+    return [draw_normal(n_t, points.shape[1], source) for points in reduced]
 
 
 def _probes(probes: Sequence[MatrixLike], reduced: list[Matrix]) -> list[Matrix]:

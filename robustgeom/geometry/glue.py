@@ -15,6 +15,7 @@ from robustgeom.errors import InputError, unknown
 from robustgeom.geometry._arrays import Matrix, MatrixLike, check_margin, same_width
 from robustgeom.geometry._draws import TERMS, Draws, averaged, measure, only_cone, reduced
 from robustgeom.geometry._ensembles import label_draws, moved, probe_draws
+from robustgeom.geometry._random import draw_order, seeded
 
 __all__ = ["ManifoldGeometry", "manifold_geometry"]
 
@@ -132,7 +133,7 @@ def manifold_geometry(
     )
     raw = same_width(manifolds)
     arrays = moved(raw, centering)
-    source = Generator().manual_seed(0) if generator is None else generator
+    source = seeded(generator)
     count = n_t if probes is None else len(probes)
     drawn = label_draws(labels, len(arrays), count, source)
     targets = probe_draws(probes, count, arrays[0].shape[1], source, centering)
@@ -184,8 +185,7 @@ def _cone(arrays: list[Matrix], probes: Matrix, labels: Matrix, device: torch.de
 def _dealt(arrays: list[Matrix], source: Generator) -> list[Matrix]:
     """Deal all points to manifolds of the same sizes at random."""
     everything, sizes = np.concatenate(arrays), [len(a) for a in arrays]
-    order = torch.randperm(len(everything), generator=source, device=source.device).cpu().numpy()
-    return np.split(everything[order], np.cumsum(sizes)[:-1])
+    return np.split(everything[draw_order(len(everything), source)], np.cumsum(sizes)[:-1])
 
 
 def _summary(draws: Draws, count: int) -> dict[str, Any]:

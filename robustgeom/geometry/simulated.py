@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog, nnls
 
 from robustgeom.errors import InputError, InternalError
-from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, gaussian, same_width
+from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, same_width
+from robustgeom.geometry._random import draw_normal, seeded
 
 __all__ = ["Labels", "SimulatedCapacity", "separable", "simulated_capacity"]
 
@@ -81,7 +82,7 @@ def simulated_capacity(
     """
     arrays = same_width(manifolds)
     _check(labels, repeats)
-    source = torch.Generator().manual_seed(0) if generator is None else generator
+    source = seeded(generator)
     counts, features = [len(a) for a in arrays], arrays[0].shape[1]
     points = _rotated(np.concatenate(arrays))
     needed = np.array(list(_needed(points, counts, labels, repeats, source)))
@@ -153,7 +154,7 @@ def _needed(
     guess = min(max(len(counts) // 2, 1), most)
     for k in range(repeats):
         sides = np.repeat(_labeling(len(counts), labels, k, source), counts)
-        projection = gaussian(most, most, source)
+        projection = draw_normal(most, most, source)
         found = _smallest(partial(_separates, points, projection, sides), guess, most)
         guess = int(found) if found <= most else most
         yield found
