@@ -174,10 +174,14 @@ class Builder:
             raise InputError(f"a threat for {kind} manifolds", got="none", fix='ThreatModel("linf", "8/255")')
         return KINDS[kind](self)
 
-    def attack(self, steps: int) -> Attack:
-        """Return the attack, with `steps` where the builder has no number of its own."""
+    def steps_of(self, kind: str) -> int:
+        """Return the steps of the attack in a kind of manifold."""
+        return self.steps or (20 if kind == "class-attacked" else 1)
+
+    def attack(self, kind: str) -> Attack:
+        """Return the attack in a kind of manifold."""
         assert self.threat is not None
-        return Attack(self.subject, self.threat, self.steps or steps, self.eot, self.seed)
+        return Attack(self.subject, self.threat, self.steps_of(kind), self.eot, self.seed)
 
     def classes(self, condition: str, change: Change | None) -> Manifolds:
         """Return class manifolds under a change."""
@@ -235,12 +239,12 @@ def _changed(images: Dataset, change: Change, batch_size: int) -> Dataset:
 
 KINDS: dict[str, Callable[[Builder], Manifolds]] = {
     "class": lambda b: b.classes("clean", None),
-    "class-attacked": lambda b: b.classes("attacked", b.attack(20)),
-    "attack": lambda b: b.versions("attack", b.attack(1)),
-    "noise": lambda b: b.versions("noise", SameNorm(b.attack(1))),
+    "class-attacked": lambda b: b.classes("attacked", b.attack("class-attacked")),
+    "attack": lambda b: b.versions("attack", b.attack("attack")),
+    "noise": lambda b: b.versions("noise", SameNorm(b.attack("noise"))),
     "own-noise": lambda b: b.versions("own-noise"),
-    "frozen-noise": lambda b: b.versions("frozen-noise", b.attack(1), frozen=True),
-    "frozen-perturbation": lambda b: b.versions("frozen-perturbation", first=b.attack(1)),
+    "frozen-noise": lambda b: b.versions("frozen-noise", b.attack("frozen-noise"), frozen=True),
+    "frozen-perturbation": lambda b: b.versions("frozen-perturbation", first=b.attack("frozen-perturbation")),
     "translations": lambda b: b.versions("translations", Shift(b.shift, b.seed)),
 }
 """What `robustgeom analyze --manifolds` takes."""
