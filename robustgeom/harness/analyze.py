@@ -213,8 +213,9 @@ def _measured(
         rows += found
         missing += without
         if progress is not None:
-            counted = f"{len({row['stage'] for row in found})} stages ({perf_counter() - began:.1f} s)"
-            progress(tell(done=index + 1, line=f"{manifolds.condition} manifolds: {counted}"))
+            stages, seconds = len({row["stage"] for row in found}), perf_counter() - began
+            line = f"{manifolds.condition} manifolds: {stages} stages ({seconds:.1f} s)" if found else None
+            progress(tell(done=index + 1, line=line))
     return rows, missing
 
 

@@ -10,7 +10,7 @@ from torch import nn
 import robustgeom as rg
 from robustgeom.errors import InputError, OutputError, UnknownNameError
 from robustgeom.harness.suite import Analysis as Settings
-from robustgeom.harness.suite import load_suite
+from robustgeom.harness.suite import AttackSpec, load_suite
 from robustgeom.records import ANALYZER_COLUMNS
 
 SMALL = {"n_images": 3, "points": 4, "features": 40, "n_t": 10, "eot": 2}
@@ -29,10 +29,18 @@ def small():
 @pytest.mark.parametrize("model", ["fmnist-cnn-standard", "fmnist-cnn-gaussian"])
 def test_class_manifolds_are_those_of_an_evaluation(model):
     settings = Settings(points=4, features=40, n_t=10, steps=3)
-    suite = load_suite("quick-linf").model_copy(update={"analysis": settings, "eot": 2})
-    record = rg.evaluate(model, suite=suite, options=rg.RunOptions(n=40, eps="8/255", seed=5))
+    quick = {
+        "radii": "headlines",
+        "judge_draws": 20,
+        "eot": 2,
+        "attacks": [AttackSpec(name="fgsm", attack="fgsm")],
+    }
+    suite = load_suite("quick-linf").model_copy(update={"analysis": settings, **quick})
+    whole = rg.load_dataset("fashion-mnist", split="eval")
+    data = whole.take((whole.labels < 4).nonzero().squeeze(1)).balanced(32)
+    record = rg.evaluate(model, data, suite, options=rg.RunOptions(eps="8/255", seed=5))
     options = rg.AnalysisOptions(points=4, features=40, n_t=10, steps=3, eot=2, seed=5, eps="8/255")
-    found = rg.analyze(model, manifolds=["class", "class-attacked"], options=options)
+    found = rg.analyze(model, data, manifolds=["class", "class-attacked"], options=options)
     assert found.table.num_rows > 100
     assert found.table.to_pylist() == record.tables["geometry"].to_pylist()
 
