@@ -99,6 +99,16 @@ def test_ratios_compare_two_conditions(small):
         small.ratio("radius", "atack", "noise")
 
 
+def test_only_the_standard_network_widens_attacks_more_than_noise_with_depth():
+    growth = {}
+    for model in ("fmnist-cnn-standard", "fmnist-cnn-pgd-at"):
+        options = rg.AnalysisOptions(n_images=10, points=10, features=200, n_t=30)
+        found = rg.analyze(model, manifolds=["attack", "noise"], stages=["hidden"], options=options)
+        ratio = found.ratio("radius", "attack", "noise")
+        growth[model] = ratio["hidden"] / ratio["input"]
+    assert growth["fmnist-cnn-standard"] > 1.7 > 1.3 > growth["fmnist-cnn-pgd-at"]
+
+
 def test_an_analysis_is_saved_whole_and_never_over_another(small, tmp_path):
     folder = small.save(tmp_path / "a" / "b")
     assert pq.read_table(folder / "geometry.parquet").equals(small.table)
