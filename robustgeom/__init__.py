@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from robustgeom.data.dataset import Dataset
     from robustgeom.data.load import load_dataset
     from robustgeom.errors import RobustGeomError, UserError
+    from robustgeom.harness.analyze import Analysis, AnalysisOptions, analyze
     from robustgeom.harness.evaluate import evaluate
     from robustgeom.harness.options import Interrupted, RunOptions
     from robustgeom.harness.suite import Suite, load_suite
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from robustgeom.training.train import train
 
 __all__ = [
+    "Analysis",
+    "AnalysisOptions",
     "Claim",
     "Comparison",
     "Dataset",
@@ -32,6 +35,7 @@ __all__ = [
     "Suite",
     "ThreatModel",
     "UserError",
+    "analyze",
     "bpda",
     "compare",
     "evaluate",
@@ -49,6 +53,8 @@ __version__ = version("robustgeom")
 
 # Names resolve on first use, so that `robustgeom --help` does not wait for torch.
 _HOMES = {
+    "Analysis": "harness.analyze",
+    "AnalysisOptions": "harness.analyze",
     "Claim": "report",
     "Comparison": "report",
     "Dataset": "data.dataset",
@@ -59,6 +65,7 @@ _HOMES = {
     "Suite": "harness.suite",
     "ThreatModel": "threat",
     "UserError": "errors",
+    "analyze": "harness.analyze",
     "bpda": "models.bpda",
     "compare": "report",
     "evaluate": "harness.evaluate",

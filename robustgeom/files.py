@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from robustgeom.errors import ContentError, OutputError
 
-__all__ = ["new_folder", "read_toml", "write_text"]
+__all__ = ["new_folder", "read_toml", "refuse_existing", "write_text"]
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -59,6 +59,24 @@ def write_text(path: str | Path, text: str) -> Path:
     return target
 
 
+def refuse_existing(path: str | Path) -> None:
+    """Raise `OutputError` where `path` exists, or where the folder that it would be in cannot.
+
+    >>> refuse_existing("a/folder/of/no/one")
+    """
+    try:
+        exists = Path(path).exists()
+        home = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    except OSError as error:
+        raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
+    if exists:
+        raise OutputError("a folder that does not exist yet", got=str(path), fix="another --out, or move it")
+    if not home.is_dir() or not os.access(home, os.W_OK):
+        raise OutputError(
+            "an output folder that can be created", got=f"{path} in {home}", fix="another --out"
+        )
+
+
 @contextmanager
 def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a folder to fill, which becomes `path` at the end, or vanishes where an error cuts the filling off.
@@ -67,10 +85,8 @@ def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     behind then.
     """
     target = Path(path)
-    if target.exists() and not replace:
-        raise OutputError(
-            "a folder that does not exist yet", got=str(target), fix="another --out, or move it"
-        )
+    if not replace:
+        refuse_existing(target)
     staged: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

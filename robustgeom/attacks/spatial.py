@@ -18,7 +18,7 @@ from robustgeom.attacks._start import Randomness, draw, resolve, select
 from robustgeom.errors import InputError, unknown
 from robustgeom.threat import ThreatModel, per_row
 
-__all__ = ["Search", "spatial"]
+__all__ = ["Search", "spatial", "warp"]
 
 Search = Literal["grid", "gradient"]
 _SEARCHES = ("grid", "gradient")
@@ -108,11 +108,14 @@ def _grid(angles: int, shifts: int) -> Tensor:
     return unit[order][size[order] > 0]
 
 
-def _warp(images: Tensor, moves: Tensor) -> Tensor:
+def warp(images: Tensor, moves: Tensor) -> Tensor:
     """Return images (k, ...) rotated by moves[:, 0] radians about their centre, then shifted by moves[:, 1:].
 
     Shifts are right and down, 2 being the whole side. Bilinear weights are no extrapolation, and a repeated edge
     needs no value from outside, so every pixel stays between two of the image's: black or grey fill might not.
+
+    >>> warp(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.tensor([[0.0, 0.5, 0.0]])).flatten().tolist()
+    [1.0, 1.0, 2.0, 3.0]
     """
     height, width = images.shape[2:]
     cosine, sine, (right, down) = moves[:, 0].cos(), moves[:, 0].sin(), moves[:, 1:].T
@@ -190,7 +193,7 @@ class _Hunt:
         """Return images moved by `unit` (k, 3) shares of the most, and the same as a function of their moves."""
         moves = (unit * self.most[rows]).requires_grad_(True)
         with torch.enable_grad():
-            warped = _warp(self.inputs[rows], moves)
+            warped = warp(self.inputs[rows], moves)
         still = per_row((moves == 0).all(1), warped)  # resampling in place would still round
         return torch.where(still, self.inputs[rows], warped.detach().clamp(*self.domain)), warped, moves
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from robustgeom.cli.analyze import analyze
 from robustgeom.cli.check import check
 from robustgeom.cli.doctor import doctor
 from robustgeom.cli.evaluate import evaluate
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (evaluate, report, ls, show, check, doctor, train, verify):
+for _command in (evaluate, analyze, report, ls, show, check, doctor, train, verify):
     cli.add_command(_command)
 
 

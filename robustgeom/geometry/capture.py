@@ -30,11 +30,12 @@ def capture(
 
     batches: tensors (b, ...), n samples in all, in the model's units and on its device. stages: module names;
     by default the model's list `stages`, else its direct children that run, without those that put out the
-    logits over again. The result holds "input" (n, f) first, each stage (n, min(f, features)) and "logits",
-    what the model returns, last; f is the width after flattening. A wider stage is projected batch by batch
+    logits over again. The result holds "input" first, each stage, and "logits", what the model returns, last, all
+    (n, min(f, features)); f is the width after flattening. What is wider is projected batch by batch
     on `features` fixed Gaussian directions of unit norm, drawn from (seed, stage, f) and scaled so that
     squared distances are kept on average.
-    `forward(batch_index, batch)`, by default `model(batch)`, may run the model inside a noise context.
+    `forward(batch_index, batch)`, by default `model(batch)`, may run the model inside a noise context. Batches may be
+    made on the way, by passes of the model too.
     No gradient is recorded; mode, weights and hooks of the model are as before, also after an error.
     Raises `UnknownNameError` for a stage that is no module, and `InputError` where there is no batch, a
     module runs twice, does not run, or puts out anything but one tensor (b, ...), or where running statistics
@@ -49,14 +50,15 @@ def capture(
         raise InputError("an iterable of batches", got="one tensor", fix="[batch]")
     names, required = _stage_names(model, stages)
     recorder = _Recorder(features, seed)
-    with torch.no_grad(), _hooked(model, names, recorder):
-        for index, batch in enumerate(batches):
-            _check_batch(batch)
-            recorder.begin(len(batch))
-            recorder.rows.setdefault(INPUT, []).append(_flat(batch))
+    for index, batch in enumerate(batches):
+        _check_batch(batch)
+        recorder.begin(len(batch))
+        recorder.record(INPUT, batch)
+        # Only around the pass itself: what makes the batches may ask the model for gradients.
+        with torch.no_grad(), _hooked(model, names, recorder):
             logits = model(batch) if forward is None else forward(index, batch)
-            recorder.record(LOGITS, logits)
-            recorder.end(names if required else ())
+        recorder.record(LOGITS, logits)
+        recorder.end(names if required else ())
     found = recorder.result(names)
     return found if required else _without_echoes(found)
 

@@ -18,7 +18,7 @@ from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_sui
 from robustgeom.records import CLEAN
 from robustgeom.threat import NORMS
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "refuse_beyond", "samples"]
 
 
 def chosen(
@@ -26,15 +26,29 @@ def chosen(
 ) -> tuple[Suite, Dataset, ThreatTable]:
     """Return the suite with attacks of your own, the samples, and the radii; raises `UserError` on bad input."""
     picked = _suite(suite, options)
-    samples = _data(data, picked, options)
-    table = threat_table(samples.name, picked.norm, eps=options.eps)
+    found = _taken(samples(data, options.split, options.data_dir), picked, options)
+    table = threat_table(found.name, picked.norm, eps=options.eps)
     table = table.at_headlines() if picked.radii == "headlines" else table
-    _refuse_beyond(table, samples)
-    return picked, samples, table
+    refuse_beyond(table, found)
+    return picked, found, table
 
 
-def _refuse_beyond(table: ThreatTable, data: Dataset) -> None:
-    """Raise where linf radii are wider than the domain: 8 was meant to be 8/255."""
+def samples(data: str | Dataset | tuple[Tensor, Tensor], split: str, data_dir: str | None) -> Dataset:
+    """Return the data set that `data` names or is, its inputs in float32; `split` matters for one by name.
+
+    >>> samples("fashion-mnist", "eval", None).inputs.dtype
+    torch.float32
+    """
+    found = load_dataset(data, split=split, data_dir=data_dir) if isinstance(data, str) else as_dataset(data)
+    return replace(found, inputs=found.inputs.to(torch.float32))
+
+
+def refuse_beyond(table: ThreatTable, data: Dataset) -> None:
+    """Raise `InputError` where linf radii are wider than the domain: 8 was meant to be 8/255.
+
+    >>> data = samples("fashion-mnist", "eval", None)
+    >>> refuse_beyond(threat_table("fashion-mnist", "linf"), data)
+    """
     width, largest = data.domain[1] - data.domain[0], max(table.grid)
     if table.norm == "linf" and largest > width:
         wanted = f"linf radii of at most {width:g}, the width of the inputs' domain"
@@ -63,11 +77,6 @@ def _suite(suite: str | Suite, options: RunOptions) -> Suite:
     return picked.model_copy(update={"attacks": [*picked.attacks, *own], "norm": norm})
 
 
-def _data(data: str | Dataset | tuple[Tensor, Tensor], suite: Suite, options: RunOptions) -> Dataset:
-    if isinstance(data, str):
-        found = load_dataset(data, split=options.split, data_dir=options.data_dir)
-    else:
-        found = as_dataset(data)
+def _taken(found: Dataset, suite: Suite, options: RunOptions) -> Dataset:
     n = min(suite.n, len(found)) if options.n is None else options.n
-    taken = found if n == len(found) else found.balanced(n)
-    return replace(taken, inputs=taken.inputs.to(torch.float32))
+    return found if n == len(found) else found.balanced(n)

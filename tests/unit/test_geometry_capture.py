@@ -90,7 +90,7 @@ def test_the_projection_is_fixed_linear_and_depends_on_seed_and_stage():
     directions = torch.linalg.lstsq(full["conv"], narrow["conv"])  # exists exactly: 6 samples of width 144
     torch.testing.assert_close(full["conv"] @ directions.solution, narrow["conv"], rtol=1e-3, atol=1e-3)
     assert narrow["conv"].shape == narrow["relu"].shape == (6, 30)
-    assert narrow["input"].shape == (6, 36)
+    assert narrow["input"].shape == (6, 30)
     assert torch.equal(narrow["conv"], capture(net, [x], features=30)["conv"])
     assert not torch.allclose(narrow["conv"], capture(net, [x], features=30, seed=1)["conv"])
     net.relu = nn.Identity()

@@ -1,0 +1,175 @@
+"""`robustgeom analyze`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from robustgeom.cli.output import wrapped
+from robustgeom.cli.progress import Display
+from robustgeom.files import refuse_existing
+from robustgeom.words import radius_text
+
+if TYPE_CHECKING:
+    from robustgeom.harness.analyze import Analysis
+
+__all__ = ["analyze"]
+
+_COLUMNS = 3  # measures side by side that 80 columns leave room for
+
+
+def _listed(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    del context, parameter
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+@click.command()
+@click.argument("model", metavar="REF")
+@click.option(
+    "--geometry", default="capacity", show_default=True, callback=_listed, help="Measures, comma between."
+)
+@click.option(
+    "--manifolds",
+    default="class",
+    show_default=True,
+    callback=_listed,
+    help="class, class-attacked, attack, noise, translations; with noise in the network also own-noise, "
+    "frozen-noise, frozen-perturbation.",
+)
+@click.option("--stages", callback=_listed, help="Module names [default: the model's own stages].")
+@click.option(
+    "--data", default="fashion-mnist", show_default=True, help="Name, folder, file.py:attr, or .npz file."
+)
+@click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
+@click.option("--data-dir", help="Folder that holds the data set's original files.")
+@click.option("--n-images", default=50, show_default=True, help="Images whose versions are manifolds.")
+@click.option("--points", default=50, show_default=True, help="Points of each manifold.")
+@click.option("--norm", default="linf", show_default=True, help="Norm of attack and noise: linf, l2 or l1.")
+@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255.")
+@click.option("--steps", type=int, help="Steps of the attack [default: 1; 20 for class-attacked].")
+@click.option("--eot", default=8, show_default=True, help="Noise draws a gradient, for a noisy network.")
+@click.option("--shift", default=0.1, show_default=True, help="Largest translation, a share of the side.")
+@click.option("--features", default=1000, show_default=True, help="Directions that wide stages are cut to.")
+@click.option("--n-t", default=200, show_default=True, help="Random probes a manifold.")
+@click.option("--seed", default=0, show_default=True, help="Seed of attacks, noise, projection and probes.")
+@click.option("--batch-size", default=128, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="New folder for the table and what it rests on.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all rows and what they rest on.")
+def analyze(
+    model: str,
+    geometry: list[str],
+    manifolds: list[str],
+    stages: list[str] | None,
+    data: str,
+    out: Path | None,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure the geometry of a model's stages: manifolds of classes, of attacked or noisy versions of images.
+
+    REF is a zoo name, file.py:build, or pkg.mod:attr, as for `evaluate`. Numbers are of all manifolds together, with
+    standard errors from the finite number of probes.
+    """
+    from robustgeom.harness.analyze import (
+        AnalysisOptions,
+    )  # heavy imports wait until --help is out of the way
+    from robustgeom.harness.analyze import analyze as measure
+
+    if out is not None:
+        refuse_existing(out)
+    chosen = AnalysisOptions(**options)
+    with Display() as display:
+        found = measure(
+            model,
+            data,
+            geometry=geometry,
+            manifolds=manifolds,
+            stages=stages,
+            options=chosen,
+            progress=display,
+        )
+    if as_json:
+        click.echo(json.dumps({**found.as_dict(), "rows": found.table.to_pylist()}, indent=1))
+    else:
+        _print(found)
+    if out is not None:
+        click.echo(str(found.save(out)), err=as_json)
+
+
+def _print(found: Analysis) -> None:
+    """Print a table for each condition, what the attack does beside noise, and what could not be measured."""
+    rows = found.table.to_pylist()
+    click.echo(wrapped(_setting(found.facts), indent=2) + "\n")
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        _print_condition(condition, [row for row in rows if row["condition"] == condition])
+    if {"attack", "noise"} <= {row["condition"] for row in rows}:
+        _print_ratios(found, list(dict.fromkeys(row["measure"] for row in rows)))
+    for note in found.notes:
+        click.echo(wrapped(f"not measured: {note}", indent=2))
+
+
+def _setting(facts: dict[str, Any]) -> str:
+    asked, threat = facts["arguments"], facts["threat"]
+    under = (
+        ""
+        if threat is None
+        else f"; attacks in {threat['norm']} {radius_text(threat['eps'], threat['norm'])}"
+    )
+    model, data = facts["model"]["name"], f"{facts['data']['name']} ({facts['data']['split']})"
+    return f"{model} on {data}{under}; {asked['n_t']} probes, seed {asked['seed']}; ± standard error of the probes"
+
+
+def _print_condition(condition: str, rows: list[dict[str, Any]]) -> None:
+    counts = {row["manifold"]: row["M"] for row in rows if row["manifold"] != "all"}
+    low, high = min(counts.values()), max(counts.values())
+    title = f"{condition}: {len(counts)} manifolds of {low if low == high else f'{low} to {high}'} points"
+    if any(row["measure"] == "capacity" for row in rows):
+        title += f"; capacity floor {2 / mean(counts.values()):.3g}"
+    click.echo(wrapped(title, indent=2))
+    whole = [row for row in rows if row["manifold"] == "all"]
+    measures = list(dict.fromkeys(row["measure"] for row in whole))
+    for start in range(0, len(measures), _COLUMNS):
+        Console(highlight=False).print(_table(whole, measures[start : start + _COLUMNS]))
+    click.echo()
+
+
+def _print_ratios(found: Analysis, measures: list[str]) -> None:
+    ratios = {measure: found.ratio(measure, "attack", "noise") for measure in measures}
+    for start in range(0, len(measures), _COLUMNS):
+        some = measures[start : start + _COLUMNS]
+        table = _columns("attack over noise", *some)
+        for stage in dict.fromkeys(stage for by_stage in ratios.values() for stage in by_stage):
+            table.add_row(stage, *(f"{ratios[m][stage]:.3g}" if stage in ratios[m] else "-" for m in some))
+        Console(highlight=False).print(table)
+    click.echo()
+
+
+def _columns(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _table(rows: list[dict[str, Any]], measures: list[str]) -> Table:
+    table = _columns("stage", "N", *measures)
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        here = {row["measure"]: row for row in rows if row["stage"] == stage}
+        width = max(row["N"] for row in here.values())
+        table.add_row(stage, str(width), *(_cell(here.get(measure)) for measure in measures))
+    return table
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row['value']:.3g} ± {row['se']:.1g}" if row["se"] else f"{row['value']:.3g}"

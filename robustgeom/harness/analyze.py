@@ -1,0 +1,244 @@
+"""Measure the geometry of one model's stages; no attack suite, no verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor, nn
+
+from robustgeom.attacks.pgd import PGD_NORMS
+from robustgeom.data.dataset import Dataset
+from robustgeom.data.threats import threat_table
+from robustgeom.errors import InputError, unknown
+from robustgeom.files import new_folder
+from robustgeom.geometry.table import ALL
+from robustgeom.harness import provenance
+from robustgeom.harness.chosen import refuse_beyond, samples
+from robustgeom.harness.manifolds import KINDS, THREATENED, Builder, Column, Manifolds, grouped
+from robustgeom.harness.measures import GEOMETRY
+from robustgeom.harness.measuring import Measuring, Missing
+from robustgeom.harness.options import Event, Progress
+from robustgeom.harness.subject import Subject, subject
+from robustgeom.records import ANALYZER_COLUMNS
+from robustgeom.threat import ThreatModel
+
+__all__ = ["Analysis", "AnalysisOptions", "analyze"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """Everything about an analysis but what is measured; None leaves the data set's or the kind's own value.
+
+    Manifolds have `points` points; those of perturbations are versions of `n_images` images, fewer where the data has
+    fewer. Attacks have radius `eps` (in the input's units, "8/255" is accepted) in `norm`, `steps` steps (1 for
+    versions of an image, 20 for classes) and gradients averaged over `eot` noise draws; translations move by up to
+    `shift` of a side. Stages wider than `features` are projected; `n_t` probes are drawn a manifold.
+
+    >>> AnalysisOptions(points=30).n_images
+    50
+    """
+
+    n_images: int = 50
+    points: int = 50
+    norm: str = "linf"
+    eps: str | float | None = None
+    steps: int | None = None
+    eot: int = 8
+    shift: float = 0.1
+    features: int = 1000
+    n_t: int = 200
+    seed: int = 0
+    batch_size: int = 128
+    device: str = "cpu"
+    split: str = "eval"
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        least = {"n_images": 2, "points": 2, "n_t": 2, "steps": 1, "eot": 1, "features": 1, "batch_size": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= low) and not (name == "steps" and value is None):
+                raise InputError(f"{name} >= {low}", got=repr(value), fix=f"{name}={max(low, 50)}")
+        if not isinstance(self.seed, int):
+            raise InputError("a whole number as seed", got=repr(self.seed), fix="seed=0")
+        if not 0 < self.shift <= 1:
+            raise InputError("a shift above 0 and at most 1", got=repr(self.shift), fix="shift=0.1")
+        if self.norm not in PGD_NORMS:
+            raise unknown("norm with a gradient attack", self.norm, PGD_NORMS)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was measured: `table` has the analyzer columns, `facts` what it rests on, `notes` what has no number."""
+
+    table: pa.Table
+    facts: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.facts["model"]["name"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts and the notes as plain values."""
+        return {**self.facts, "notes": list(self.notes)}
+
+    def ratio(self, measure: str, condition: str, other: str) -> dict[str, float]:
+        """Return a measure of all manifolds under one condition over that under another, by stage that has both.
+
+        Raises `UnknownNameError` on a measure or condition that the table has not.
+        """
+        for column, name in (("measure", measure), ("condition", condition), ("condition", other)):
+            known = set(self.table[column].to_pylist())
+            if name not in known:
+                raise unknown(f"{column} of this analysis", name, known)
+        above, below = self._values(measure, condition), self._values(measure, other)
+        return {stage: above[stage] / below[stage] for stage in above if below.get(stage)}
+
+    def _values(self, measure: str, condition: str) -> dict[str, float]:
+        rows, wanted = self.table.to_pylist(), (measure, condition, ALL)
+        kept = [r for r in rows if (r["measure"], r["condition"], r["manifold"]) == wanted]
+        return {row["stage"]: row["value"] for row in kept}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `geometry.parquet` and `analysis.json` into a new folder, all or nothing; return the folder.
+
+        Raises `OutputError` where it exists or cannot be written.
+        """
+        with new_folder(folder) as staged:
+            pq.write_table(
+                self.table, staged / "geometry.parquet", compression="zstd", write_page_checksum=True
+            )
+            (staged / "analysis.json").write_text(
+                json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8"
+            )
+        return Path(folder)
+
+
+def analyze(
+    model: str | nn.Module,
+    data: str | Dataset | tuple[Tensor, Tensor] = "fashion-mnist",
+    *,
+    geometry: Sequence[str] = ("capacity",),
+    manifolds: Sequence[str] = ("class",),
+    stages: Sequence[str] | None = None,
+    groups: Mapping[str, Column] | None = None,
+    options: AnalysisOptions = AnalysisOptions(),
+    progress: Progress | None = None,
+) -> Analysis:
+    """Measure the geometry of manifolds at every stage of a model.
+
+    model, data: as for `evaluate`. geometry: what to measure, by name. manifolds: class, class-attacked, attack, noise,
+    translations; for a noisy model own-noise, frozen-noise, frozen-perturbation; or names in `groups`, which maps names
+    of your own to label columns (n,) of the data. stages: module names, by default those the model declares or its
+    direct children; input and logits are always measured. Numbers have no units, unless a measure says so. What cannot
+    be measured is a note; where that is everything, its error is raised. Bad input raises a `UserError`.
+
+    >>> options = AnalysisOptions(points=5, features=50, n_t=10)
+    >>> found = analyze("fmnist-cnn-standard", stages=["conv1"], options=options)
+    >>> sorted(set(found.table["stage"].to_pylist())), found.notes
+    (['conv1', 'input', 'logits'], ())
+    """
+    columns = {} if groups is None else dict(groups)
+    measured = _known(geometry, "geometry", GEOMETRY)
+    kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
+    under_test, found = subject(model, samples(data, options.split, options.data_dir), device=options.device)
+    threat = _threat(found, options) if set(kinds) & set(THREATENED) else None
+    builder = _builder(under_test, found, threat, options)
+    built = [
+        _group(builder, kind, columns[kind]) if kind in columns else builder.build(kind) for kind in kinds
+    ]
+    measuring = Measuring(measured, stages, options.features, options.n_t, options.seed)
+    rows, missing = _measured(measuring, under_test, built, progress)
+    if not rows:
+        raise missing[0][1]
+    arguments = {"geometry": measured, "manifolds": kinds, "stages": stages, **asdict(options)}
+    return Analysis(
+        pa.Table.from_pylist(rows, schema=ANALYZER_COLUMNS),
+        _facts(builder, kinds, arguments),
+        tuple(f"{where}: {error}" for where, error in missing),
+    )
+
+
+def _known(names: Sequence[str], kind: str, known: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return the names once each; raises `UnknownNameError` on one that is not known."""
+    if isinstance(names, str) or not names:
+        raise InputError(f"{kind} as a list of names", got=repr(names), fix=f'{kind}=["{next(iter(known))}"]')
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
+    return list(dict.fromkeys(names))
+
+
+def _threat(data: Dataset, options: AnalysisOptions) -> ThreatModel:
+    table = threat_table(data.name, options.norm, eps=options.eps)
+    refuse_beyond(table, data)
+    return ThreatModel(table.norm, max(table.headlines), data.domain)
+
+
+def _builder(
+    subject: Subject, data: Dataset, threat: ThreatModel | None, options: AnalysisOptions
+) -> Builder:
+    names = ("points", "n_images", "steps", "eot", "shift", "seed", "batch_size")
+    return Builder(subject, data, threat, **{name: getattr(options, name) for name in names})
+
+
+def _group(builder: Builder, name: str, labels: Column) -> Manifolds:
+    return grouped(builder.data, labels, points=builder.points, condition=name, batch_size=builder.batch_size)
+
+
+def _measured(
+    measuring: Measuring, subject: Subject, built: list[Manifolds], progress: Progress | None
+) -> tuple[list[dict[str, Any]], list[Missing]]:
+    rows: list[dict[str, Any]] = []
+    missing: list[Missing] = []
+    for index, manifolds in enumerate(built):
+        began = perf_counter()
+        tell = partial(Event, subject.info.name, manifolds.condition, total=len(built))
+        if progress is not None:
+            progress(tell(done=index))
+        found, without = measuring.rows(subject, manifolds)
+        rows += found
+        missing += without
+        if progress is not None:
+            stages, seconds = len({row["stage"] for row in found}), perf_counter() - began
+            line = f"{manifolds.condition} manifolds: {stages} stages ({seconds:.1f} s)" if found else None
+            progress(tell(done=index + 1, line=line))
+    return rows, missing
+
+
+def _facts(builder: Builder, kinds: list[str], arguments: dict[str, Any]) -> dict[str, Any]:
+    commit, dirty = provenance.commit()
+    data, threat = builder.data, builder.threat
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "dirty": dirty,
+        "packages": provenance.packages(),
+        "device": provenance.device_text(builder.subject.device),
+        "model": builder.subject.info.model_dump(),
+        "data": {
+            "name": data.name,
+            "split": data.split,
+            "hash": data.hash,
+            "n": len(data),
+            "classes": list(data.classes),
+            "domain": data.domain,
+        },
+        "threat": None if threat is None else {"norm": threat.norm, "eps": threat.eps},
+        "steps": {kind: builder.steps_of(kind) for kind in kinds if kind in THREATENED},
+        "arguments": arguments,
+    }

@@ -1,0 +1,97 @@
+"""The one way from manifolds of inputs to rows of the analyzer table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from robustgeom.errors import InputError, UserError
+from robustgeom.geometry import capture
+from robustgeom.harness.manifolds import Manifolds
+from robustgeom.harness.measures import GEOMETRY, Head
+from robustgeom.harness.subject import Subject
+from robustgeom.harness.target import Target, seed_of
+
+__all__ = ["Measuring", "Missing"]
+
+Missing = tuple[str, UserError]
+"""Where something could not be measured, and why."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured of each stage: `geometry` by name, on `features` directions, with `n_t` probes a manifold.
+
+    Directions and probes follow from the seed, so that networks and conditions meet the same ones.
+
+    >>> from robustgeom.data.load import load_dataset
+    >>> from robustgeom.harness.manifolds import class_manifolds
+    >>> from robustgeom.harness.subject import subject
+    >>> network, data = subject("fmnist-cnn-standard", load_dataset("fashion-mnist", split="eval"))
+    >>> rows, missing = Measuring(features=50, n_t=10).rows(network, class_manifolds(data, points=5))
+    >>> rows[0]["stage"], rows[0]["measure"], missing
+    ('input', 'capacity', [])
+    """
+
+    geometry: Sequence[str] = ("capacity",)
+    stages: Sequence[str] | None = None
+    features: int = 1000
+    n_t: int = 200
+    seed: int = 0
+
+    def rows(self, subject: Subject, manifolds: Manifolds) -> tuple[list[dict[str, Any]], list[Missing]]:
+        """Return the rows of every stage, and what has none: a dead stage must not cost the others."""
+        try:
+            stages = self.activations(subject, manifolds)
+        except UserError as error:
+            return [], [(manifolds.condition, error)]
+        found: list[dict[str, Any]] = []
+        missing: list[Missing] = []
+        for stage, points in stages.items():
+            info = subject.info
+            head = Head(model=info.name, seed=info.seed, stage=stage, condition=manifolds.condition)
+            for name in self.geometry:
+                try:
+                    found += self._measured(name, points, manifolds, head)
+                except InputError as error:
+                    missing.append((f"{stage}, {manifolds.condition}", error))
+        return found, missing
+
+    def _measured(self, name: str, points: Tensor, manifolds: Manifolds, head: Head) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = GEOMETRY[name](
+            list(torch.split(points.double(), list(manifolds.counts))),
+            names=manifolds.names,
+            n_t=self.n_t,
+            generator=Generator().manual_seed(seed_of(self.seed, "probes")),
+            head=head,
+        )
+        return rows
+
+    def activations(self, subject: Subject, manifolds: Manifolds) -> dict[str, Tensor]:
+        """Return what every stage puts out (n, features at most), under the noise that the manifolds' keys name."""
+        keys: list[Sequence[int]] = []
+
+        def batches() -> Iterator[Tensor]:
+            for batch in manifolds.batches():
+                keys.append(batch.keys)
+                yield batch.inputs.to(subject.device)
+
+        def forward(index: int, batch: Tensor) -> Tensor:
+            # Past the target's padding, so that each captured row belongs to a sample.
+            target = Target(subject.forward, keys[index], subject.noise, seed_of(self.seed, "capture"))
+            with target.randomness(batch):
+                found: Tensor = target.run(batch)
+                return found
+
+        return capture(
+            subject.engine,
+            batches(),
+            stages=self.stages,
+            features=self.features,
+            seed=seed_of(self.seed, "projection"),
+            forward=forward,
+        )
