@@ -67,6 +67,55 @@ MEASURES: dict[str, Measure] = {
         Measure("capacity", "manifolds per feature", 0, 2, True, "mean-field manifold capacity"),
         Measure("radius", "centre norms", 0, math.inf, False, "manifold radius R_M over its centre's norm"),
         Measure("dimension", "dimensions", 0, math.inf, False, "manifold dimension D_M"),
+        Measure(
+            "glue_capacity",
+            "manifolds per feature",
+            0,
+            math.inf,
+            True,
+            "capacity, each class against the rest",
+        ),
+        Measure("one_vs_rest_capacity", "manifolds per feature", 0, math.inf, True, "capacity of one class"),
+        Measure("effective_dimension", "dimensions", 0, math.inf, False, "GLUE dimension D_eff"),
+        Measure("effective_radius", "anchor centre norms", 0, math.inf, False, "GLUE radius R_eff"),
+        Measure("utility", "share", 0, math.inf, None, "GLUE utility Psi_eff"),
+        Measure("center_alignment", "absolute cosine", 0, 1, None, "between anchor centres"),
+        Measure("axis_alignment", "absolute cosine", 0, 1, None, "between anchors' axis parts"),
+        Measure(
+            "center_axis_alignment", "absolute cosine", 0, 1, None, "between anchor centres and axis parts"
+        ),
+        Measure("center_cosine", "cosine", -1, 1, None, "between two classes' anchor centres"),
+        Measure("glue_floor", "manifolds per feature", 0, math.inf, None, "capacity of inseparable points"),
+        Measure(
+            "shuffled_capacity", "manifolds per feature", 0, math.inf, None, "points dealt out at random"
+        ),
+        Measure("degenerate_draws", "share", 0, 1, None, "draws in which every point binds"),
+        Measure("unique_draws", "share", 0, 1, None, "draws with unique multipliers"),
+        Measure(
+            "correlated_capacity", "manifolds per feature", 0, math.inf, True, "random labels, raw features"
+        ),
+        Measure(
+            "correlated_floor", "manifolds per feature", 0, math.inf, None, "capacity of inseparable points"
+        ),
+        Measure("simulated_capacity", "manifolds per feature", 0, math.inf, True, "by trial, with a bias"),
+        Measure("participation_ratio", "dimensions", 1, math.inf, None, "of the covariance spectrum"),
+        Measure("explained_variance_dimension", "dimensions", 1, math.inf, None, "holds 90 % of variance"),
+        Measure("spectrum_exponent", "exponent", -math.inf, math.inf, None, "power law of the spectrum"),
+        Measure("two_nn_dimension", "dimensions", 0, math.inf, None, "local, from two neighbours"),
+        Measure("mle_dimension", "dimensions", 0, math.inf, None, "local, from twenty neighbours"),
+        Measure(
+            "prediction_error",
+            "share of label power",
+            0,
+            math.inf,
+            False,
+            "ridge error in theory, at 60 %",
+        ),
+        Measure("error_radius", "share of label power", 0, math.inf, False, "R_em of that error"),
+        Measure("error_dimension", "modes", 0, math.inf, None, "D_em of that error"),
+        Measure("cloud_center_alignment", "absolute cosine", 0, 1, None, "between class means"),
+        Measure("cloud_axis_alignment", "overlap", 0, 1, None, "of leading covariances"),
+        Measure("cloud_center_axis_alignment", "share", 0, 1, None, "variance along another's centre"),
         Measure("max_logit", "logits", -math.inf, math.inf, None, "largest logit minus the mean logit"),
         Measure("logit_gap", "logits", 0, math.inf, None, "largest logit minus the second largest"),
         Measure("mean_gap", "logits", 0, math.inf, None, "mean of largest logit minus each logit"),

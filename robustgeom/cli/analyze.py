@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze"]
 
-_COLUMNS = 3  # measures side by side that 80 columns leave room for
+_WIDTH, _NARROWEST = 80, 15  # columns of a terminal, and of a number with its error
 
 
 def _listed(context: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
@@ -128,28 +129,44 @@ def _setting(facts: dict[str, Any]) -> str:
 
 
 def _print_condition(condition: str, rows: list[dict[str, Any]]) -> None:
-    counts = {row["manifold"]: row["M"] for row in rows if row["manifold"] != "all"}
-    low, high = min(counts.values()), max(counts.values())
-    title = f"{condition}: {len(counts)} manifolds of {low if low == high else f'{low} to {high}'} points"
-    if any(row["measure"] == "capacity" for row in rows):
-        title += f"; capacity floor {2 / mean(counts.values()):.3g}"
-    click.echo(wrapped(title, indent=2))
     whole = [row for row in rows if row["manifold"] == "all"]
+    title = f"{condition}: {whole[0]['P']} manifolds of {_counts(rows)} points"
+    sizes = [row["M"] for row in rows if row["measure"] == "capacity" and row["manifold"] != "all"]
+    if sizes:
+        title += f"; capacity floor {2 / mean(sizes):.3g}"
+    click.echo(wrapped(title, indent=2))
     measures = list(dict.fromkeys(row["measure"] for row in whole))
-    for start in range(0, len(measures), _COLUMNS):
-        Console(highlight=False).print(_table(whole, measures[start : start + _COLUMNS]))
+    for some in _side_by_side(measures, max(len(row["stage"]) for row in whole) + len("  1000")):
+        Console(highlight=False).print(_table(whole, some))
     click.echo()
+
+
+def _counts(rows: list[dict[str, Any]]) -> str:
+    """Return how many points the manifolds have, in words; pairs of manifolds do not count."""
+    counts = {row["M"] for row in rows if row["P"] != 2 or row["manifold"] == "all"}
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _print_ratios(found: Analysis, measures: list[str]) -> None:
     ratios = {measure: found.ratio(measure, "attack", "noise") for measure in measures}
-    for start in range(0, len(measures), _COLUMNS):
-        some = measures[start : start + _COLUMNS]
+    for some in _side_by_side(measures, len("attack over noise")):
         table = _columns("attack over noise", *some)
         for stage in dict.fromkeys(stage for by_stage in ratios.values() for stage in by_stage):
             table.add_row(stage, *(f"{ratios[m][stage]:.3g}" if stage in ratios[m] else "-" for m in some))
         Console(highlight=False).print(table)
     click.echo()
+
+
+def _side_by_side(measures: list[str], taken: int) -> Iterator[list[str]]:
+    """Yield the measures in groups whose columns fit beside `taken` columns."""
+    some: list[str] = []
+    for name in measures:
+        if some and taken + sum(max(len(m), _NARROWEST) + 1 for m in [*some, name]) > _WIDTH:
+            yield some
+            some = []
+        some.append(name)
+    yield some
 
 
 def _columns(first: str, *others: str) -> Table:

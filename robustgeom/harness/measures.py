@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, TypedDict
 
+import torch
 from torch import Generator, Tensor
 
-from robustgeom.geometry import capacity_rows, mean_field_capacity
+from robustgeom.errors import InputError
+from robustgeom.geometry import (
+    ManifoldGeometry,
+    capacity_rows,
+    explained_variance_dimension,
+    manifold_geometry,
+    mean_field_capacity,
+    mle_dimension,
+    participation_ratio,
+    point_cloud_alignment,
+    simulated_capacity,
+    spectral_alignment,
+    spectrum_exponent,
+    two_nn_dimension,
+)
+from robustgeom.geometry.table import ALL
 from robustgeom.registry import Registry
 
-__all__ = ["GEOMETRY", "Head", "capacity"]
+__all__ = [
+    "GEOMETRY",
+    "Head",
+    "capacity",
+    "clouds",
+    "correlated",
+    "glue",
+    "intrinsic",
+    "prediction",
+    "simulated",
+    "spectrum",
+]
 
-GEOMETRY = Registry("geometry", {"capacity": "robustgeom.harness.measures:capacity"})
+GEOMETRY = Registry(
+    "geometry",
+    {
+        name: f"robustgeom.harness.measures:{name}"
+        for name in (
+            "capacity",
+            "glue",
+            "correlated",
+            "simulated",
+            "spectrum",
+            "intrinsic",
+            "prediction",
+            "clouds",
+        )
+    },
+)
 """From names to functions like `capacity` below."""
+_SHARE = 0.6  # of the samples that the predicted error is for, as in the source's figures
+_RIDGE = 1e-5  # of the stage's whole variance
 
 
 class Head(TypedDict):
@@ -25,14 +70,16 @@ class Head(TypedDict):
     condition: str
 
 
+Rows = list[dict[str, Any]]
+
+
 def capacity(
     manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Return rows of the analyzer table: mean-field capacity, radius and dimension, without units.
 
     manifolds: P tensors (M_i, N) in float64, called `names`. Raises `InputError` as `mean_field_capacity` does.
 
-    >>> import torch
     >>> pair = [torch.eye(3).double()[:2], -torch.eye(3).double()[:2]]
     >>> head = Head(model="m", seed=0, stage="input", condition="clean")
     >>> rows = capacity(pair, names=["a", "b"], n_t=20, generator=Generator().manual_seed(0), head=head)
@@ -41,3 +88,157 @@ def capacity(
     """
     found = mean_field_capacity(manifolds, n_t=n_t, generator=generator)
     return capacity_rows(found, names=names, **head)
+
+
+def glue(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of GLUE capacity and what lies behind it, one manifold against the rest, for an affine readout.
+
+    Also each manifold's own capacity and the cosines between centres, as manifold "a | b".
+    """
+    found = manifold_geometry(
+        manifolds, labels="one-vs-rest", centering="affine", n_t=n_t, generator=generator
+    )
+    values, errors = found.one_vs_rest()
+    each = [
+        ("one_vs_rest_capacity", float(value), float(error)) if value == value else None
+        for value, error in zip(values, errors, strict=True)
+    ]
+    rows = _geometry_rows(found, head, n_t)
+    rows += [
+        _row(head, name, *measured, len(manifolds), len(points), points.shape[1], n_t)
+        for name, points, measured in zip(names, manifolds, each, strict=True)
+        if measured is not None
+    ]
+    return rows + [
+        _row(head, f"{names[i]} | {names[j]}", "center_cosine", float(found.center_cosine[i, j]), None, 2,
+             min(found.M[i], found.M[j]), found.N, n_t)
+        for i, j in combinations(range(found.P), 2)
+    ]  # fmt: skip
+
+
+def correlated(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of the capacity of correlated manifolds: random labels, and a readout through the origin."""
+    del names
+    found = manifold_geometry(manifolds, n_t=n_t, generator=generator)
+    terms = [(f"term_{name}", value, None) for name, value in found.terms.items()]
+    whole = [
+        ("correlated_capacity", found.capacity, found.capacity_se),
+        ("correlated_floor", found.floor, None),
+    ]
+    return _all(manifolds, head, n_t, [*whole, *terms])
+
+
+def simulated(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of the capacity found by trying readouts on random projections; the check on theories."""
+    del names, n_t
+    found = simulated_capacity(manifolds, generator=generator)
+    if found.capacity != found.capacity:
+        low, high = found.bounds
+        wanted = "a capacity that the features can show"
+        raise InputError(wanted, got=f"one between {low:.3g} and {high:.3g}", fix="a wider stage")
+    return _all(manifolds, head, found.repeats, [("simulated_capacity", found.capacity, found.capacity_se)])
+
+
+def spectrum(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of linear dimensions of all points together, and of how their spectrum falls off."""
+    del names, n_t, generator
+    points = torch.cat(manifolds)
+    found: list[tuple[str, float, float | None]] = [
+        ("participation_ratio", participation_ratio(points), None),
+        ("explained_variance_dimension", float(explained_variance_dimension(points)), None),
+    ]
+    try:
+        slope = spectrum_exponent(points)
+        found.append(("spectrum_exponent", slope.exponent, slope.standard_error))
+    except InputError:  # a stage of a few features has no tail to fit
+        pass
+    return _all(manifolds, head, 0, found)
+
+
+def intrinsic(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of local dimensions of all points together."""
+    del names, n_t, generator
+    points = torch.cat(manifolds)
+    nearest, wide = two_nn_dimension(points), mle_dimension(points)
+    return _all(
+        manifolds,
+        head,
+        0,
+        [
+            ("two_nn_dimension", nearest.dimension, nearest.standard_error),
+            ("mle_dimension", wide.dimension, wide.standard_error),
+        ],
+    )
+
+
+def prediction(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of the error that theory predicts for ridge regression from the stage to the manifolds' labels."""
+    del names, n_t, generator
+    points = torch.cat(manifolds)
+    points = (
+        points / (points - points.mean(0)).square().sum(1).mean().sqrt()
+    )  # so that one ridge suits all stages
+    labels = torch.cat([torch.full((len(m),), i) for i, m in enumerate(manifolds)])
+    targets = torch.eye(len(manifolds), dtype=torch.float64)[labels]
+    found = spectral_alignment(points, targets, train_sizes=[round(_SHARE * len(points))], ridge=_RIDGE)
+    measured = {
+        "prediction_error": found.error,
+        "error_radius": found.error_radius,
+        "error_dimension": found.error_dimension,
+    }
+    return _all(manifolds, head, 0, [(name, float(value[0]), None) for name, value in measured.items()])
+
+
+def clouds(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of how the manifolds' centres and principal axes align, as point clouds."""
+    del names, n_t
+    found = point_cloud_alignment(manifolds, generator=generator)
+    parts = ("center", "axis", "center_axis")
+    return _all(
+        manifolds, head, 0, [(f"cloud_{p}_alignment", getattr(found, f"mean_{p}"), None) for p in parts]
+    )
+
+
+def _geometry_rows(found: ManifoldGeometry, head: Head, n_t: int) -> Rows:
+    measured = [
+        ("glue_capacity", found.capacity, found.capacity_se),
+        ("effective_dimension", found.dimension, found.dimension_se),
+        ("effective_radius", found.radius, found.radius_se),
+        ("utility", found.utility, found.utility_se),
+        ("center_alignment", found.center_alignment, None),
+        ("axis_alignment", found.axis_alignment, None),
+        ("center_axis_alignment", found.center_axis_alignment, None),
+        ("glue_floor", found.floor, None),
+        ("shuffled_capacity", found.shuffled, None),
+        ("degenerate_draws", found.degenerate, None),
+        ("unique_draws", found.unique, None),
+    ]
+    return [_row(head, ALL, *m, found.P, min(found.M), found.N, n_t) for m in measured]
+
+
+def _all(
+    manifolds: list[Tensor], head: Head, n_t: int, measured: list[tuple[str, float, float | None]]
+) -> Rows:
+    least, width = min(len(m) for m in manifolds), manifolds[0].shape[1]
+    return [_row(head, ALL, *m, len(manifolds), least, width, n_t) for m in measured]
+
+
+def _row(
+    head: Head, manifold: str, measure: str, value: float, se: float | None, P: int, M: int, N: int, n_t: int
+) -> dict[str, Any]:  # fmt: skip
+    entry = {"manifold": manifold, "measure": measure, "value": value, "se": se}
+    return {**head, **entry, "P": P, "M": M, "N": N, "n_t": n_t}

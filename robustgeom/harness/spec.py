@@ -31,9 +31,14 @@ class AttackSpec(_Section):
 
 
 class Analysis(_Section):
-    """What the analyzers get: images a class, random features, probes, and steps of the attack."""
+    """What the analyzers get: images a class, versions of single images, random features, probes, steps of the attack.
+
+    Perturbation manifolds are `versions` of each of `images` samples; with no images there are none.
+    """
 
     points: int = Field(default=50, ge=2)
+    images: NonNegativeInt = 50
+    versions: int = Field(default=50, ge=2)
     features: PositiveInt = 1000
     n_t: int = Field(default=200, ge=2)
     steps: PositiveInt = 20
