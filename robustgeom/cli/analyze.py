@@ -79,24 +79,14 @@ def analyze(
     REF is a zoo name, file.py:build, or pkg.mod:attr, as for `evaluate`. Numbers are of all manifolds together, with
     standard errors from the finite number of probes.
     """
-    from robustgeom.harness.analyze import (
-        AnalysisOptions,
-    )  # heavy imports wait until --help is out of the way
-    from robustgeom.harness.analyze import analyze as measure
+    from robustgeom.harness import analyze as harness  # heavy imports wait until --help is out of the way
 
     if out is not None:
         refuse_existing(out)
-    chosen = AnalysisOptions(**options)
+    asked: dict[str, Any] = {"geometry": geometry, "manifolds": manifolds, "stages": stages}
     with Display() as display:
-        found = measure(
-            model,
-            data,
-            geometry=geometry,
-            manifolds=manifolds,
-            stages=stages,
-            options=chosen,
-            progress=display,
-        )
+        chosen = harness.AnalysisOptions(**options)
+        found = harness.analyze(model, data, **asked, options=chosen, progress=display)
     if as_json:
         click.echo(json.dumps({**found.as_dict(), "rows": found.table.to_pylist()}, indent=1))
     else:
@@ -119,11 +109,9 @@ def _print(found: Analysis) -> None:
 
 def _setting(facts: dict[str, Any]) -> str:
     asked, threat = facts["arguments"], facts["threat"]
-    under = (
-        ""
-        if threat is None
-        else f"; attacks in {threat['norm']} {radius_text(threat['eps'], threat['norm'])}"
-    )
+    under = ""
+    if threat is not None:
+        under = f"; attacks in {threat['norm']} {radius_text(threat['eps'], threat['norm'])}"
     model, data = facts["model"]["name"], f"{facts['data']['name']} ({facts['data']['split']})"
     return f"{model} on {data}{under}; {asked['n_t']} probes, seed {asked['seed']}; ± standard error of the probes"
 

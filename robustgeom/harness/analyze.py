@@ -151,7 +151,7 @@ def analyze(
     >>> sorted(set(found.table["stage"].to_pylist())), found.notes
     (['conv1', 'input', 'logits'], ())
     """
-    columns = {} if groups is None else dict(groups)
+    columns = _columns(groups)
     measured = _known(geometry, "geometry", GEOMETRY)
     kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
     under_test, found = subject(model, samples(data, options.split, options.data_dir), device=options.device)
@@ -170,6 +170,14 @@ def analyze(
         _facts(builder, kinds, arguments),
         tuple(f"{where}: {error}" for where, error in missing),
     )
+
+
+def _columns(groups: Mapping[str, Column] | None) -> dict[str, Column]:
+    found = {} if groups is None else dict(groups)
+    taken = sorted({*found} & {*KINDS, "attacked", "clean"})
+    if taken:
+        raise InputError("groups with names of your own", got=", ".join(taken), fix="renaming them")
+    return found
 
 
 def _known(names: Sequence[str], kind: str, known: Sequence[str] | Mapping[str, Any]) -> list[str]:

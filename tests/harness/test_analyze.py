@@ -184,6 +184,7 @@ def test_a_label_column_of_ones_own_makes_manifolds():
         ({"geometry": ["capcity"]}, "expected the name of a known geometry, got 'capcity'; try capacity"),
         ({"geometry": "capacity"}, "expected geometry as a list of names"),
         ({"manifolds": ["clas"]}, "try class"),
+        ({"groups": {"clean": [0, 1]}}, "expected groups with names of your own, got clean"),
         ({"manifolds": []}, "expected manifolds as a list of names"),
         ({"manifolds": ["own-noise"]}, "a network with noise for own-noise manifolds"),
         ({"data": (torch.rand(8, 1, 28, 28), torch.arange(8) % 2), "manifolds": ["attack"]}, "--eps 8/255"),
