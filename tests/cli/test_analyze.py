@@ -73,7 +73,6 @@ def test_json_goes_to_stdout_alone(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fmnist-cnn-standart"], "try fmnist-cnn-standard"),
         (["fmnist-cnn-standard", "--geometry", "capcity"], "try capacity"),
         (["fmnist-cnn-standard", "--manifolds", "class,atack"], "try attack"),
         (["fmnist-cnn-standard", "--manifolds", ","], "expected manifolds as a list of names"),
@@ -82,9 +81,7 @@ def test_json_goes_to_stdout_alone(tmp_path):
         (["fmnist-cnn-standard", "--manifolds", "attack", "--eps", "8"], "try --eps 8/255"),
         (["fmnist-cnn-standard", "--norm", "l7"], "got 'l7'"),
         (["fmnist-cnn-standard", "--points", "1"], "expected points >= 2"),
-        (["fmnist-cnn-standard", "--data", "missing.npz"], "expected an .npz"),
         (["fmnist-cnn-standard", "--out", "taken/notes.txt/x"], "can be created"),
-        (["nowhere.py:build"], "which does not exist"),
     ],
 )
 def test_mistakes_end_in_one_message(tmp_path, arguments, said):
