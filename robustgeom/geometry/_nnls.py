@@ -142,7 +142,7 @@ def _one_by_one(rays: Tensor, targets: Tensor, signs: Tensor | None) -> Tensor:
 def _alone(rays: Tensor, target: Tensor, signs: Tensor | None) -> Tensor:
     flipped = rays if signs is None else rays * signs[:, None]
     matrix, aim = flipped.cpu().numpy().T, target.cpu().numpy()
-    for solve in (_by_active_set, _by_bounds):
+    for solve in (_by_active_set, _refined, _by_bounds):
         weights = torch.from_numpy(solve(matrix, aim))
         if bool(_optimal(flipped.cpu(), target.cpu()[None], weights[None], None)[0]):
             return weights
@@ -167,6 +167,15 @@ def _by_active_set(matrix: Matrix, aim: Matrix) -> Matrix:
             return weights
         weights, residual = np.zeros(len(weights)), left
         weights[chosen] = solution
+
+
+def _refined(matrix: Matrix, aim: Matrix) -> Matrix:
+    """Solve once more on the columns that the active-set method ends with, whose own updates lose digits."""
+    weights = _by_active_set(matrix, aim)
+    active = weights > 0
+    if active.any():
+        weights[active] = np.linalg.lstsq(matrix[:, active], aim, rcond=None)[0]
+    return weights
 
 
 def _nnls(matrix: Matrix, aim: Matrix) -> Matrix:

@@ -20,6 +20,7 @@ from robustgeom.geometry._random import draw_order, seeded
 __all__ = ["ManifoldGeometry", "manifold_geometry"]
 
 ANCHORS = ("support", "masked", "zero")
+_SHUFFLED = 4  # of so many draws one is enough for a value that others are held against
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class ManifoldGeometry:
     `spread` (n_t,); `labels` (n_t, P) are the draws' labels (for pairs (n_t, 2)). `terms` split 1/capacity into within,
     center_center, axis_axis and center_axis. Cosines are (P, P): between anchor centres, signed, and the means of
     absolute cosines between axis parts, and from a centre (row) to axes. `floor` is the capacity of points that no
-    readout separates, P over their rank; `shuffled` that of the same points dealt to manifolds at random. Shares in
-    [0, 1]: `active`, of manifolds that carry part of a projection; `degenerate`, of draws in which every point binds;
-    `unique`, of draws whose multipliers are unique: below 1, dimension, radius and utility hang on the solver.
+    readout separates, P over their rank; `shuffled` that of the same points dealt to manifolds at random, from the
+    first quarter of the draws. Shares in [0, 1]: `active`, of manifolds that carry part of a projection; `degenerate`,
+    of draws in which every point binds; `unique`, of draws whose multipliers are unique: below 1, dimension, radius
+    and utility hang on the solver.
     Standard errors come from the finite number of draws alone.
     """
 
@@ -142,7 +144,8 @@ def manifold_geometry(
     parts = [_measured([arrays[i] for i in g], targets, drawn, kappa, anchors, device) for g in groups]
     draws = averaged(parts)
     dealt = _dealt(arrays, source)
-    shuffled = [_cone([dealt[i] for i in g], targets, drawn, device) for g in groups]
+    few = -(-count // _SHUFFLED)
+    shuffled = [_cone([dealt[i] for i in g], targets[:few], drawn[:few], device) for g in groups]
     return ManifoldGeometry(
         **_summary(draws, drawn.shape[1]),
         **(_pair_cosines(parts, groups, len(arrays)) if pairs else _cosines(draws)),

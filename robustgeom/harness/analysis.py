@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -24,24 +25,36 @@ __all__ = ["geometry_table", "logit_tables"]
 def geometry_table(
     subject: Subject, data: Dataset, threat: ThreatModel, settings: Analysis, *, eot: int, seed: int
 ) -> tuple[pa.Table, CheckResult]:
-    """Return capacity, radius and dimension of class manifolds at every stage, and what could not be measured.
+    """Return the geometry of class and of perturbation manifolds at every stage, and what could not be measured.
 
-    Clean, and where the threat has a gradient attack also under it.
+    Classes clean, and where the threat has a gradient attack also under it; then single images under one step of the
+    attack and under noise of the same norm.
     """
-    builder = Builder(subject, data, threat, points=settings.points, steps=settings.steps, eot=eot, seed=seed)
+    common = {"points": settings.points, "steps": settings.steps, "eot": eot, "seed": seed}
+    classes = Builder(subject, data, threat, **common)
+    versions = replace(classes, points=settings.versions, n_images=settings.images, steps=None)
     measuring = Measuring(features=settings.features, n_t=settings.n_t, seed=seed)
-    rows: list[dict[str, object]] = []
+    found: list[dict[str, object]] = []
     missing: list[Missing] = []
-    for kind in ("class", "class-attacked") if threat.norm in PGD_NORMS else ("class",):
+    for kind in _kinds(threat.norm, settings.images):
+        of_class = kind.startswith("class")
         try:
-            found, without = measuring.rows(subject, builder.build(kind))
+            manifolds = (classes if of_class else versions).build(kind)
         except InputError as error:
-            missing = [("all stages", error)]
-            break
-        rows += found
+            missing.append(("all stages", error))
+            continue
+        geometry = ("capacity", "glue") if of_class else ("capacity",)
+        rows, without = replace(measuring, geometry=geometry).rows(subject, manifolds)
+        found += rows
         missing += without
     texts = [f"{where}: {error}" for where, error in missing]
-    return pa.Table.from_pylist(rows, schema=ANALYZER_COLUMNS), _geometry_check(texts)
+    return pa.Table.from_pylist(found, schema=ANALYZER_COLUMNS), _geometry_check(list(dict.fromkeys(texts)))
+
+
+def _kinds(norm: str, images: int) -> tuple[str, ...]:
+    if norm not in PGD_NORMS:
+        return ("class",)
+    return ("class", "class-attacked", *(("attack", "noise") if images > 1 else ()))
 
 
 def _geometry_check(missing: list[str]) -> CheckResult:
