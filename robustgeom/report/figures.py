@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,6 @@ from robustgeom.words import percent, radius_text
 
 __all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures"]
 
-GEOMETRY = ("capacity", "radius", "dimension")
 LOGITS = ("logit_gap", "confidence", "max_logit")
 Cell = str | float | int
 
@@ -59,17 +59,22 @@ def accuracy_figure(comparison: Comparison) -> Figure:
     return Figure("accuracy", "Accuracy against eps", _accuracy_finding(comparison), chart, columns, rows)
 
 
-def geometry_figures(comparison: Comparison) -> list[Figure]:
-    """Return one chart per model and measure, on axes that the models share."""
+def geometry_figures(
+    comparison: Comparison, measures: Sequence[str], conditions: Sequence[str], prefix: str
+) -> list[Figure]:
+    """Return one chart per model and measure under these conditions, on axes that the models share."""
     found = []
-    for measure in GEOMETRY:
-        tables = {m.name: aggregates(m.record, measure) for m in comparison.models}
+    for measure in measures:
+        tables = {
+            m.name: [r for r in aggregates(m.record, measure) if r["condition"] in conditions]
+            for m in comparison.models
+        }
         points = [r["value"] + 2 * (r["se"] or 0) for rows in tables.values() for r in rows]
         high = 1.05 * max(points, default=0.0) or 1.0
-        found += [_geometry_figure(n, measure, rows, high) for n, rows in tables.items() if rows]
+        found += [_geometry_figure(n, measure, rows, conditions, high) for n, rows in tables.items() if rows]
     order = [m.name for m in comparison.models]
     ranked = sorted(found, key=lambda f: order.index(f.group))
-    return [replace(figure, id=f"geometry-{i}") for i, figure in enumerate(ranked)]
+    return [replace(figure, id=f"{prefix}-{i}") for i, figure in enumerate(ranked)]
 
 
 def logit_figures(comparison: Comparison) -> list[Figure]:
@@ -111,28 +116,29 @@ def _fall(model: ModelResult, radius: float) -> str:
     return f"{model.name} is right on {robust} of the samples{doubt}, {clean} without attack"
 
 
-def _geometry_figure(name: str, measure: str, rows: list[dict[str, Any]], high: float) -> Figure:
-    columns = ("stage", "condition", axis_title(measure), "standard error", "P", "M", "N")
+def _geometry_figure(
+    name: str, measure: str, rows: list[dict[str, Any]], conditions: Sequence[str], high: float
+) -> Figure:
+    columns = ("stage", "condition", axis_title(measure), "standard error", "P", "M", "N", "n_t")
     body = tuple(
-        (r["stage"], r["condition"], _number(r["value"]), _number(r["se"]), r["P"], r["M"], r["N"])
+        (r["stage"], r["condition"], _number(r["value"]), _number(r["se"]), r["P"], r["M"], r["N"], r["n_t"])
         for r in rows
     )
     title = f"{measure.capitalize()} per stage"
-    return Figure(
-        "", title, _geometry_finding(measure, rows), geometry_chart(rows, high=high), columns, body, name
-    )
+    finding = _geometry_finding(measure, rows, conditions)
+    return Figure("", title, finding, geometry_chart(rows, high=high), columns, body, name)
 
 
-def _geometry_finding(measure: str, rows: list[dict[str, Any]]) -> str:
+def _geometry_finding(measure: str, rows: list[dict[str, Any]], conditions: Sequence[str]) -> str:
     values = {(r["stage"], r["condition"]): r["value"] for r in rows}
-    paired = [
-        s for s in dict.fromkeys(r["stage"] for r in rows) if {(s, "clean"), (s, "attacked")} <= values.keys()
-    ]
+    order = dict.fromkeys(r["stage"] for r in rows)
+    paired = [s for s in order if {(s, c) for c in conditions} <= values.keys()]
     if not paired:
         return f"{measure.capitalize()} was measured under one condition only."
-    clean, attacked = values[paired[-1], "clean"], values[paired[-1], "attacked"]
-    change = f" ({100 * (attacked / clean - 1):+.0f} %)" if clean else ""
-    moved = f"{measure} goes from {clean:.3g} clean to {attacked:.3g} attacked{change}"
+    first, second = (values[paired[-1], c] for c in conditions)
+    change = f" ({100 * (second / first - 1):+.0f} %)" if first else ""
+    names = (f"{first:.3g} {conditions[0]}", f"{second:.3g} {conditions[1]}{change}")
+    moved = f"{measure} is {names[0]}, {names[1]}"
     return f"At the last stage, {paired[-1]}, {moved}{_better(measure)}."
 
 

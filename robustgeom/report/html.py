@@ -24,9 +24,9 @@ from robustgeom.report.figures import (
     Figure,
     accuracy_figure,
     calibration,
-    geometry_figures,
     logit_figures,
 )
+from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.stats import Interval
 from robustgeom.verdicts import by_urgency, check_cost, particulars, remedied, remedy_sentences
@@ -48,16 +48,16 @@ def write_report(comparison: Comparison, path: str | Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """Return the page; the same comparison gives the same text."""
-    accuracy, geometry, logits = (
-        accuracy_figure(comparison),
-        geometry_figures(comparison),
-        logit_figures(comparison),
-    )
+    accuracy, logits = accuracy_figure(comparison), logit_figures(comparison)
+    geometry, profile = model_geometry(comparison), profile_figure(comparison)
+    charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
+    charts += [] if profile is None else [profile]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     context = {
         "comparison": comparison,
         "accuracy": accuracy,
-        "geometry": _by_model(geometry),
+        "geometry": geometry,
+        "profile": profile,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "budgets": _budgets(comparison),
@@ -67,7 +67,7 @@ def render(comparison: Comparison) -> str:
         "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
-        "specs": _json([accuracy, *geometry, *logits]),
+        "specs": _json([accuracy, *charts, *logits]),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "bundle": Markup(_bundle()),
         "script": Markup(script),
