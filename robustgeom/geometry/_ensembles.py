@@ -58,7 +58,7 @@ def label_draws(labels: str | MatrixLike, count: int, n_t: int, source: torch.Ge
     if not isinstance(labels, str):
         return _given(labels, count, n_t)
     if labels not in ENSEMBLES:
-        raise unknown("labels", labels, ENSEMBLES)
+        raise unknown("label ensemble", labels, ENSEMBLES)
     if labels == "pairwise":
         return np.tile([1.0, -1.0], (n_t, 1))
     if labels == "one-vs-rest":

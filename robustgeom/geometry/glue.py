@@ -118,7 +118,7 @@ def manifold_geometry(
     seeded with 0), or `probes` (n_t, N) given; with "affine" they have one column more.
     Raises `InputError` with fewer than 2 manifolds, numbers that are not finite, differing N, only points at the
     origin, an offset for features centred before, labels all equal, n_t < 2, or a margin where points are linearly
-    dependent.
+    dependent; `UnknownNameError` for a name of labels, centering or anchors that is not among these.
     Source: Chou, Arend, Wakhloo, Kim, Slatton and Chung (2024); Wakhloo, Sussman and Chung (2023).
 
     >>> rng = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def manifold_geometry(
     """
     check_margin(kappa)
     if anchors not in ANCHORS:
-        raise unknown("anchors", anchors, ANCHORS)
+        raise unknown("anchor convention", anchors, ANCHORS)
     device = (
         manifolds[0].device if len(manifolds) and isinstance(manifolds[0], Tensor) else torch.device("cpu")
     )
