@@ -19,15 +19,13 @@ CPU = torch.device("cpu")
 def check_optimal(points, probes, found, tolerance=1e-9):
     """The conditions that a projection on a cone satisfies and no other point does."""
     size = np.linalg.norm(points, axis=1)
-    length = np.linalg.norm(probes, axis=1)
-    nearest = probes - found.projections
+    length = np.abs(probes).max(axis=1, keepdims=True)
+    unit = np.where(length > 0, length, 1)
+    sums, rest = found.projections / unit, (probes - found.projections) / unit
     assert (found.multipliers >= 0).all()
-    np.testing.assert_allclose(
-        found.multipliers @ points, found.projections, rtol=0, atol=tolerance * max(length.max(), 1)
-    )
-    assert (nearest @ points.T <= tolerance * size * length[:, None] + 1e-300).all()
-    upright = np.abs((nearest * found.projections).sum(axis=1))
-    assert (upright <= tolerance * np.square(length) + 1e-300).all()
+    np.testing.assert_allclose(found.multipliers / unit @ points, sums, rtol=0, atol=tolerance)
+    assert (rest @ points.T <= tolerance * size).all()
+    assert (np.abs((rest * sums).sum(axis=1)) <= tolerance).all()
     squared = np.square(found.projections).sum(axis=1)
     np.testing.assert_allclose(found.squared_distance, squared, rtol=1e-12, atol=1e-300)
 
@@ -41,9 +39,8 @@ def awkward(draw):
     scales = st.sampled_from([1.0, 0.0, -1.0, 1e-6, 1e6, 1 / 3])
     copies = [factor * points[row] for row, factor in draw(st.lists(st.tuples(rows, scales), max_size=5))]
     middles = [points[i] + points[j] for i, j in draw(st.lists(st.tuples(rows, rows), max_size=3))]
-    probes = draw(
-        arrays(float, (draw(st.integers(1, 4)), width), elements=st.integers(-4, 4) | st.floats(-5, 5))
-    )
+    numbers = st.integers(-4, 4) | st.floats(-5, 5).map(lambda x: x if abs(x) > 1e-290 else 0.0)
+    probes = draw(arrays(float, (draw(st.integers(1, 4)), width), elements=numbers))
     return np.stack([*points, *copies, *middles]), probes
 
 
@@ -115,6 +112,16 @@ def test_a_point_beyond_the_circular_cone_is_as_far_as_trigonometry_says():
     np.testing.assert_allclose(project_on_cone(rays, probes).squared_distance, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-20, 1e20, 1e150])
+def test_small_and_large_units_are_units(scale):
+    rng = np.random.default_rng(4)
+    points, probes = rng.normal(size=(9, 5)), rng.normal(size=(20, 5))
+    plain = project_on_cone(points, probes).projections
+    longer, farther = project_on_cone(scale * points, probes), project_on_cone(points, scale * probes)
+    np.testing.assert_allclose(longer.projections, plain, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(farther.projections / scale, plain, rtol=0, atol=1e-9)
+
+
 def test_tensors_and_single_precision_are_taken_as_they_are():
     rng = np.random.default_rng(3)
     points, probes = rng.normal(size=(5, 8)).astype(np.float32), rng.normal(size=(6, 8)).astype(np.float32)
@@ -127,7 +134,8 @@ def test_tensors_and_single_precision_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("points", "probes", "words"),
     [
-        (np.ones((2, 3)), np.ones((2, 4)), "equally many columns, got 3 and 4"),
+        (np.ones((2, 3)), np.ones((2, 4)), "equally many columns, 1 or more, got 3 and 4"),
+        (np.ones((2, 0)), np.ones((2, 0)), "got 0 and 0"),
         (np.ones(3), np.ones((2, 3)), "signed_points of shape"),
         (np.ones((2, 3)), np.ones(3), "probes of shape"),
         (np.full((2, 3), np.inf), np.ones((2, 3)), "finite numbers in signed_points"),
