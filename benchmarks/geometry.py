@@ -2,7 +2,8 @@
 
 The reference code of both theories solves one quadratic program per probe to a tolerance of 1e-12; that loop alone,
 without a centre step or anything else around it, is the yardstick. Where it would take minutes it solves a part, and
-its time is scaled up. Ours is the whole call, medians over repeats. One thread; about a minute.
+its time is scaled up. Ours is the whole call, medians over repeats: with the centre step, and for all manifolds
+together with the shuffled baseline, a second set of solves. One thread; about a minute.
 """
 
 from __future__ import annotations
