@@ -34,5 +34,5 @@ reports: install  ## evaluate the whole zoo again; move reports/fashion-mnist-zo
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian \
 	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 200 --out reports/fashion-mnist-zoo
 
-bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs: two hours
-	for part in attacks autoattack strength fast checks planted journal; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
+bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
+	for part in attacks autoattack strength fast checks planted journal geometry; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

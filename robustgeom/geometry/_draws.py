@@ -13,10 +13,8 @@ from robustgeom.geometry.cone import signed_projection
 __all__ = ["TERMS", "Draws", "averaged", "measure", "only_cone", "reduced"]
 
 TERMS = ("within", "center_center", "axis_axis", "center_axis")
-_NULL, _NOTHING = (
-    1e-10,
-    1e-20,
-)  # eigenvalues that count as none: of the largest, and of the largest squared point
+_NULL = 1e-10  # of the largest eigenvalue: smaller ones count as none
+_NOTHING = 1e-20  # the same, of the largest squared point
 _FACE = 1e-9  # slack that rounding explains, in norms of the point and the probe
 _NUMBERS = 1 << 22  # in one batch of anchors
 
@@ -176,19 +174,18 @@ def _between(left: Matrix, right: Matrix) -> Matrix:
 
 def _faces(points: Matrix, probes: Matrix, nearest: Matrix) -> dict[str, Matrix]:
     """Return whether each draw's multipliers are unique, and whether every point binds; with the points' rank."""
-    values = np.linalg.eigvalsh(points @ points.T if len(points) <= points.shape[1] else points.T @ points)
-    rank = int(np.sum(values > _NULL * values[-1]))
     sizes = _lengths(points)
-    bound = np.abs(nearest @ points.T) <= _FACE * sizes * _lengths(probes)[:, None]
-    bound |= sizes == 0
+    rays = points / np.where(sizes > 0, sizes, 1)[:, None]  # the rank, like the cone, knows no lengths
+    values = np.linalg.eigvalsh(rays @ rays.T if len(rays) <= rays.shape[1] else rays.T @ rays)
+    rank = int(np.sum(values > _NULL * values[-1]))
+    bound = np.abs(nearest @ rays.T) <= _FACE * _lengths(probes)[:, None]
     unique = np.ones(len(probes))
     if rank < len(points):
-        unique = np.array([float(_independent(points[row & (sizes > 0)], rank)) for row in bound])
+        unique = np.array([float(_independent(rays[row & (sizes > 0)], rank)) for row in bound])
     return {"unique": unique, "degenerate": bound.all(axis=1).astype(float), "rank": np.array(float(rank))}
 
 
-def _independent(rows: Matrix, rank: int) -> bool:
-    if len(rows) > rank:
+def _independent(rays: Matrix, rank: int) -> bool:
+    if len(rays) > rank:
         return False
-    unit = rows / _lengths(rows)[:, None]
-    return len(rows) == 0 or float(np.linalg.eigvalsh(unit @ unit.T)[0]) > _NULL
+    return len(rays) == 0 or float(np.linalg.eigvalsh(rays @ rays.T)[0]) > _NULL

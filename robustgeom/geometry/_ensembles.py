@@ -13,6 +13,9 @@ __all__ = ["ENSEMBLES", "ORIGINS", "label_draws", "moved", "probe_draws"]
 
 ENSEMBLES = ("uniform", "one-vs-rest", "pairwise")
 ORIGINS = ("none", "global", "affine")
+CENTERED = (
+    1e-6  # a mean this short, in norms of the longest point, is what rounding in single precision leaves
+)
 
 
 def moved(arrays: list[Matrix], centering: str) -> list[Matrix]:
@@ -24,16 +27,23 @@ def moved(arrays: list[Matrix], centering: str) -> list[Matrix]:
         found = arrays
     else:
         mean = everything.mean(axis=0)
-        height = float(np.linalg.norm(mean)) if centering == "affine" else None
-        found = [_around(a - mean, height) for a in arrays]
+        found = [a - mean for a in arrays]
     largest = max(float(np.linalg.norm(a, axis=1).max()) for a in found)
-    if largest <= DUST * float(np.abs(everything).max(initial=0)):
-        raise InputError("points that differ from the origin", got="none", fix='centering="none"')
-    return [_clean(a, largest) for a in found]
+    if largest <= DUST * float(np.abs(everything).max()):
+        fix = "another stage" if centering == "none" else 'another stage, or centering="none"'
+        raise InputError("points that differ from the origin", got="none", fix=fix)
+    found = [_clean(a, largest) for a in found]
+    return (
+        [_raised(a, float(np.linalg.norm(mean)), largest) for a in found] if centering == "affine" else found
+    )
 
 
-def _around(points: Matrix, height: float | None) -> Matrix:
-    return points if height is None else np.column_stack([points, np.full(len(points), height)])
+def _raised(points: Matrix, height: float, largest: float) -> Matrix:
+    """Append a constant coordinate: what an offset acts on."""
+    if height <= CENTERED * largest:
+        fix = 'the features before they were centred, or a column of ones and centering="none"'
+        raise InputError("a mean that differs from the origin for an offset", got="centred features", fix=fix)
+    return np.column_stack([points, np.full(len(points), height)])
 
 
 def _clean(points: Matrix, largest: float) -> Matrix:
@@ -44,10 +54,12 @@ def _clean(points: Matrix, largest: float) -> Matrix:
 
 def label_draws(labels: str | MatrixLike, count: int, n_t: int, source: torch.Generator) -> Matrix:
     """Return n_t label vectors (n_t, count) of 1 and -1."""
+    if n_t < 2:
+        raise InputError("n_t >= 2 probes", got=str(n_t), fix="n_t=200")
     if not isinstance(labels, str):
         return _given(labels, count, n_t)
     if labels not in ENSEMBLES:
-        raise unknown("labels", labels, ENSEMBLES)
+        raise unknown("label ensemble", labels, ENSEMBLES)
     if labels == "pairwise":
         return np.tile([1.0, -1.0], (n_t, 1))
     if labels == "one-vs-rest":
@@ -74,14 +86,11 @@ def probe_draws(
     probes: MatrixLike | None, n_t: int, width: int, source: torch.Generator, centering: str
 ) -> Matrix:
     """Return Gaussian probes (n_t, width), or those given."""
-    if n_t < 2:
-        raise InputError("n_t >= 2 probes", got=str(n_t), fix="n_t=200")
     if probes is None:
         return draw_normal(n_t, width, source)
     array = as_matrix(probes, "probes")
-    if array.shape[1] != width or len(array) < 2:
+    if array.shape[1] != width:
         extra = ", the last for the constant coordinate" if centering == "affine" else ""
-        raise InputError(
-            f"2 probes or more of {width} features{extra}", got=f"shape {array.shape}", fix="as many columns"
-        )
+        got = f"shape {array.shape}"
+        raise InputError(f"probes of {width} features{extra}", got=got, fix="as many columns")
     return array

@@ -32,12 +32,15 @@ def nonnegative_weights(rays: Tensor, targets: Tensor, signs: Tensor | None = No
     float64 on one device. Returns (n, m) and (n, d); the weights are those of signed rays.
     """
     weights = torch.zeros(len(targets), len(rays), dtype=rays.dtype, device=rays.device)
+    sizes = targets.abs().amax(1, keepdim=True)
+    aims = targets / torch.where(sizes > 0, sizes, 1.0)  # squares of small numbers would vanish
     if len(rays) <= _CROWD * rays.shape[1]:
-        _in_batches(rays, targets, signs, weights)
-    again = (~_optimal(rays, targets, weights, signs)).nonzero().squeeze(1)
+        _in_batches(rays, aims, signs, weights)
+    again = (~_optimal(rays, aims, weights, signs)).nonzero().squeeze(1)
     if len(again):
         part = None if signs is None else signs[again]
-        weights[again] = _one_by_one(rays, targets[again], part)
+        weights[again] = _one_by_one(rays, aims[again], part)
+    weights *= sizes
     return weights, _signed(weights, signs) @ rays
 
 

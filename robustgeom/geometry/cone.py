@@ -41,9 +41,10 @@ def project_on_cone(signed_points: MatrixLike, probes: MatrixLike) -> ConeProjec
     """
     device = signed_points.device if isinstance(signed_points, Tensor) else torch.device("cpu")
     points, targets = as_matrix(signed_points, "signed_points"), as_matrix(probes, "probes")
-    if points.shape[1] != targets.shape[1]:
+    if not 0 < points.shape[1] == targets.shape[1]:
+        expected = "points and probes with equally many columns, 1 or more"
         got = f"{points.shape[1]} and {targets.shape[1]}"
-        raise InputError("points and probes with equally many columns", got=got, fix="probes of that width")
+        raise InputError(expected, got=got, fix="probes of the points' width")
     return signed_projection(points, targets, None, device)
 
 
@@ -58,10 +59,17 @@ def signed_projection(
     >>> found.multipliers.tolist(), found.projections.tolist()
     ([[1.0, 0.0]], [[1.0, 0.0]])
     """
-    norms = np.linalg.norm(points, axis=1)
-    rays = points / np.where(norms > 0, norms, 1)[:, None]
+    rays, norms = _directions(points)
     seen = None if signs is None else torch.from_numpy(signs).to(device)
     found = nonnegative_weights(torch.from_numpy(rays).to(device), torch.from_numpy(probes).to(device), seen)
     weights, sums = (part.cpu().numpy() for part in found)
     multipliers = np.where(norms > 0, weights / np.where(norms > 0, norms, 1), 0)
     return ConeProjection(np.square(sums).sum(axis=1), multipliers, sums)
+
+
+def _directions(points: Matrix) -> tuple[Matrix, Matrix]:
+    """Return points at norm 1, or 0, and their norms, also of those whose squares would vanish."""
+    sizes = np.abs(points).max(axis=1)
+    scaled = points / np.where(sizes > 0, sizes, 1)[:, None]
+    norms = np.linalg.norm(scaled, axis=1)
+    return scaled / np.where(norms > 0, norms, 1)[:, None], norms * sizes

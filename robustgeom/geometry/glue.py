@@ -35,7 +35,8 @@ class ManifoldGeometry:
     first quarter of the draws. Shares in [0, 1]: `active`, of manifolds that carry part of a projection; `degenerate`,
     of draws in which every point binds; `unique`, of draws whose multipliers are unique: below 1, dimension, radius
     and utility hang on the solver.
-    Standard errors come from the finite number of draws alone.
+    Standard errors come from the finite number of draws alone; with `anchors="zero"` those of radius and utility are
+    too small by half or so, because they leave out the anchor centres' own error.
     """
 
     capacity: float
@@ -119,7 +120,8 @@ def manifold_geometry(
     features' units. n_t Gaussian probes are drawn after the labels from `generator` (default: a fresh torch.Generator
     seeded with 0), or `probes` (n_t, N) given; with "affine" they have one column more.
     Raises `InputError` with fewer than 2 manifolds, numbers that are not finite, differing N, only points at the
-    origin, labels all equal, n_t < 2, or a margin where points are linearly dependent.
+    origin, an offset for features centred before, labels all equal, n_t < 2, or a margin where points are linearly
+    dependent; `UnknownNameError` for a name of labels, centering or anchors that is not among these.
     Source: Chou, Arend, Wakhloo, Kim, Slatton and Chung (2024); Wakhloo, Sussman and Chung (2023).
 
     >>> rng = np.random.default_rng(0)
@@ -129,7 +131,7 @@ def manifold_geometry(
     """
     check_margin(kappa)
     if anchors not in ANCHORS:
-        raise unknown("anchors", anchors, ANCHORS)
+        raise unknown("anchor convention", anchors, ANCHORS)
     device = (
         manifolds[0].device if len(manifolds) and isinstance(manifolds[0], Tensor) else torch.device("cpu")
     )
@@ -145,12 +147,12 @@ def manifold_geometry(
     draws = averaged(parts)
     dealt = _dealt(arrays, source)
     few = -(-count // _SHUFFLED)
-    shuffled = [_cone([dealt[i] for i in g], targets[:few], drawn[:few], device) for g in groups]
+    shuffled = [_cone([dealt[i] for i in g], targets[:few], drawn[:few], kappa, device) for g in groups]
     return ManifoldGeometry(
         **_summary(draws, drawn.shape[1]),
         **(_pair_cosines(parts, groups, len(arrays)) if pairs else _cosines(draws)),
         labels=drawn,
-        shuffled=drawn.shape[1] / float(np.mean(shuffled)),
+        shuffled=_capacity(np.mean(shuffled, axis=0), drawn.shape[1])[0],
         n_t=count,
         M=tuple(len(a) for a in arrays),
         N=raw[0].shape[1],
@@ -181,8 +183,9 @@ def _shift(arrays: list[Matrix], labels: Matrix, kappa: float) -> Matrix:
     return np.asarray(shift)
 
 
-def _cone(arrays: list[Matrix], probes: Matrix, labels: Matrix, device: torch.device) -> Matrix:
-    return only_cone(*reduced(arrays, probes), labels, device)
+def _cone(arrays: list[Matrix], probes: Matrix, labels: Matrix, kappa: float, device: torch.device) -> Matrix:
+    points, targets = reduced(arrays, probes)
+    return only_cone(points, targets + _shift(points, labels, kappa), labels, device)
 
 
 def _dealt(arrays: list[Matrix], source: Generator) -> list[Matrix]:
@@ -196,7 +199,7 @@ def _summary(draws: Draws, count: int) -> dict[str, Any]:
     capacity, capacity_se = _capacity(a, count)
     dimension, dimension_se = _mean_and_se(b / count)
     radius, radius_se = _radius(b, c)
-    utility = float(c.mean() / a.mean())
+    utility, utility_se = _utility(a, c)
     return {
         "capacity": capacity,
         "dimension": dimension,
@@ -205,7 +208,7 @@ def _summary(draws: Draws, count: int) -> dict[str, Any]:
         "capacity_se": capacity_se,
         "dimension_se": dimension_se,
         "radius_se": radius_se,
-        "utility_se": _mean_and_se((c - utility * a) / a.mean())[1],
+        "utility_se": utility_se,
         "terms": dict(zip(TERMS, (draws.terms.mean(axis=0) / count).tolist(), strict=True)),
         "cone": a,
         "axis": b,
@@ -227,6 +230,15 @@ def _radius(axis: Matrix, spread: Matrix) -> tuple[float, float]:
         return (0.0, 0.0) if rest <= 0 and float(axis.mean()) <= 0 else (float("inf"), float("nan"))
     radius = float(np.sqrt(spread.mean() / rest))
     return radius, _mean_and_se((spread - radius**2 * (axis - spread)) / rest)[1] / (2 * radius)
+
+
+def _utility(cone: Matrix, spread: Matrix) -> tuple[float, float]:
+    """Return E[c] / E[a] and its standard error; NaN where every probe is inside."""
+    mean = float(cone.mean())
+    if mean <= 0:
+        return float("nan"), float("nan")
+    utility = float(spread.mean()) / mean
+    return utility, _mean_and_se((spread - utility * cone) / mean)[1]
 
 
 def _mean_and_se(values: Matrix) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +26,50 @@ CASES = [
 ]
 
 
-def load(name):
-    with np.load(DATA / f"{name}.npz") as stored:
+WHOLE = [
+    *CASES,
+    "c1_lowrank_centers",
+    "c3_offset_centers",
+    "e_ellipsoid_r0.1",
+    "e_ellipsoid_r3.0",
+    "f1_fmnist_K0",
+    "g1_nreps10",
+    "g2_gauss_P20_M30_N300",
+    "g3_gauss_P40_M50_N1000",
+    "s_line_D1_R1",
+    "t3_P8_full",
+]
+RAISED = ["t1_tiny_P2_M3_N10", "t2_tiny_P3_M3_N10", "t3_P4_full", "t3_P5_full", "t3_P6_full"]
+SAME_POINTS = {
+    "g1_kappa02": "g1_gauss_P10_M20_N100",
+    "g1_nreps10": "g1_gauss_P10_M20_N100",
+    "f1_fmnist_K0": "f1_fmnist_P10_M50",
+}
+
+
+def points_of(name, folder):
+    """Recorded points (P, N, M), or those drawn again of which a recording keeps the recipe."""
+    if name == "g3_gauss_P40_M50_N1000":
+        draw = np.random.RandomState(3)
+        return np.stack([draw.randn(1000, 50) for _ in range(40)])
+    with np.load(folder / f"{SAME_POINTS.get(name, name)}.npz") as stored:
+        return stored["X_u8"] / 255.0 if "X_u8" in stored else stored["X"]
+
+
+def load(name, folder=DATA):
+    with np.load(folder / f"{name}.npz") as stored:
         case = {key: stored[key] for key in stored.files}
-    if name == "g1_kappa02":
-        case["X"] = load("g1_gauss_P10_M20_N100")["X"]
-    points = case["X_u8"] / 255.0 if "X_u8" in case else case["X"]
+    points = points_of(name, folder)
     case["manifolds"] = [p.T for p in points]
     case.setdefault("V11", np.zeros((points.shape[1], 0)))
+    case.setdefault("kappa", 0.2 if name == "g1_kappa02" else 0.0)
     return case
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*CASES, *(pytest.param(f"whole {n}", marks=pytest.mark.slow) for n in WHOLE)])
 def case(request):
-    return load(request.param)
+    name = request.param.removeprefix("whole ")
+    return load(name) if name == request.param else load(name, request.getfixturevalue("golden") / "mft")
 
 
 def rotated(probes, stored, own):
@@ -97,3 +128,33 @@ def test_own_center_step_and_probes_agree_with_the_recorded_aggregate_on_low_cor
     found = mean_field_capacity(case["manifolds"], n_t=1000)
     recorded = 1 / np.mean(1 / case["a_Mfull"])
     assert found.mean_capacity == pytest.approx(recorded, rel=0.08)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RAISED)
+def test_with_few_manifolds_no_centre_direction_is_removed_where_the_reference_raised(golden, name):
+    manifolds = [points.T for points in points_of(name, golden / "mft")]
+    found = mean_field_capacity(manifolds, n_t=200)
+    plain = mean_field_capacity(manifolds, n_t=200, center_basis=np.zeros((manifolds[0].shape[1], 0)))
+    assert (found.K, found.residual_norm_ratio) == (0, 1.0)
+    np.testing.assert_array_equal(found.capacity, plain.capacity)
+    np.testing.assert_array_equal(found.radius, plain.radius)
+
+
+@pytest.mark.slow
+def test_no_recorded_case_is_left_out(golden):
+    recorded = json.loads((golden / "mft" / "manifest.json").read_text())["cases"]
+    other_tests = {"fa_cost_cases", "readme_P100_M50_N5000"} | {n for n in recorded if n.startswith("sc")}
+    assert set(recorded) == set(WHOLE) | set(RAISED) | other_tests
+
+
+@pytest.mark.slow
+def test_the_recorded_run_of_the_readme_agrees_within_its_error(golden):
+    """100 clouds of 50 points: without probes on record, and with the reference's own centre step."""
+    draw = np.random.RandomState(0)
+    found = mean_field_capacity([draw.randn(5000, 50).T for _ in range(100)], n_t=200)
+    with np.load(golden / "mft" / "readme_P100_M50_N5000.npz") as stored:
+        recorded = 1 / np.mean(1 / stored["a_Mfull"])
+        assert abs(found.mean_capacity - recorded) < 4 * np.sqrt(2) * found.mean_capacity_se
+        assert abs(found.mean_radius - stored["R_M"].mean()) < 4 * np.sqrt(2) * found.mean_radius_se
+        assert abs(found.mean_dimension - stored["D_M"].mean()) < 4 * np.sqrt(2) * found.mean_dimension_se
