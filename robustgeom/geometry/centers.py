@@ -17,6 +17,7 @@ FEWEST = 7  # with fewer manifolds every direction removed empties the residuals
 ENERGY, SPARE = 0.95, 10  # as many directions as hold this share of energy, and so many more, are tried
 PATIENCE, EARLIEST = 3, 5  # stop once the correlation rose so often in a row, at this many directions or more
 HEALTHY = 0.02  # a basis that leaves less of some centre describes that manifold, not what all share
+FIRST, TO_THE_END = 60, 300  # iterations to tell which k and start is best, and to end there
 LOWER = 1e-6  # relative gain that makes a later start better than an earlier one
 
 
@@ -62,7 +63,12 @@ def center_basis(centers: MatrixLike, *, starts: int = 4, seed: int = 0) -> Cent
         found = _statistics(coordinates, basis)
         if found.residual_norm_ratio >= HEALTHY and found.residual_correlation < best.residual_correlation:
             best = found
-    return best if best.k == 0 else center_statistics(centers, axes.T @ best.basis)
+    if best.k == 0:
+        return best
+    ended = _descend(coordinates, best.basis[None], steps=TO_THE_END)[0][1]
+    if _statistics(coordinates, ended).residual_norm_ratio < HEALTHY:
+        ended = best.basis
+    return center_statistics(centers, axes.T @ ended)
 
 
 def center_statistics(centers: MatrixLike, basis: MatrixLike) -> CenterBasis:
@@ -86,13 +92,20 @@ def correlation_cost(coordinates: Matrix, basis: Matrix) -> tuple[float, Matrix]
     >>> cost, gradient.shape
     (2.0, (2, 1))
     """
-    along = coordinates @ basis
-    inner = coordinates @ coordinates.T - along @ along.T
-    norms = np.maximum(np.diag(inner), DUST * np.square(coordinates).sum(axis=1))
-    scaled = inner / np.outer(norms, norms)
-    pull = np.sum(np.square(inner) / norms, axis=1) / np.square(norms)
-    gradient = coordinates.T @ (2 * pull[:, None] * along - 2 * scaled @ along)
-    return float(np.sum(inner * scaled)) / 2, gradient
+    costs, gradients = _costs(coordinates, basis[None])
+    return float(costs[0]), gradients[0]
+
+
+def _costs(coordinates: Matrix, bases: Matrix) -> tuple[Matrix, Matrix]:
+    """Return the costs (s,) and gradients (s, r, k) of many bases (s, r, k) at once."""
+    along = coordinates @ bases
+    inner = coordinates @ coordinates.T - along @ along.transpose(0, 2, 1)
+    floor = DUST * np.square(coordinates).sum(axis=1)
+    norms = np.maximum(np.einsum("sii->si", inner), floor)
+    scaled = inner / (norms[:, :, None] * norms[:, None, :])
+    pull = np.sum(np.square(inner) / norms[:, None, :], axis=2) / np.square(norms)
+    gradients = coordinates.T @ (2 * pull[:, :, None] * along - 2 * scaled @ along)
+    return np.sum(inner * scaled, axis=(1, 2)) / 2, gradients
 
 
 def _centered(centers: MatrixLike) -> Matrix:
@@ -129,8 +142,10 @@ def _search(coordinates: Matrix, starts: int, rng: np.random.Generator) -> Itera
     rank = coordinates.shape[1]
     best, history = np.zeros((rank, 0)), []
     for k in range(1, min(_most(coordinates), rank - 1) + 1):
-        found = [_descend(coordinates, start) for start in _starts(coordinates, best, starts, rng)]
-        best = _lowest(coordinates, found)
+        best = _lowest(
+            coordinates,
+            _descend(coordinates, np.stack(list(_starts(coordinates, best, starts, rng))), steps=FIRST),
+        )
         yield best
         history.append(_statistics(coordinates, best).residual_correlation)
         if k >= EARLIEST and bool(np.all(np.diff(history[-PATIENCE - 1 :]) > 0)):
@@ -153,18 +168,24 @@ def _starts(coordinates: Matrix, previous: Matrix, count: int, rng: np.random.Ge
         yield np.linalg.qr(np.column_stack([previous, extra]))[0]
 
 
-def _descend(coordinates: Matrix, start: Matrix) -> tuple[float, Matrix]:
-    """Minimise the cost over k-dimensional subspaces; every iterate is brought back by a QR retraction."""
+def _descend(coordinates: Matrix, starts: Matrix, *, steps: int) -> list[tuple[float, Matrix]]:
+    """Minimise the cost from all starts (s, r, k) at once; every iterate is brought back by a QR retraction.
+
+    The starts do not know of each other: their sum is least where each is.
+    """
 
     def slope(flat: Matrix) -> tuple[float, Matrix]:
-        basis, triangle = np.linalg.qr(flat.reshape(start.shape))
-        cost, gradient = correlation_cost(coordinates, basis)
-        across = gradient - basis @ (basis.T @ gradient)  # only moves out of the subspace change the cost
-        return cost, np.linalg.solve(triangle, across.T).T.ravel()
+        bases, triangles = np.linalg.qr(flat.reshape(starts.shape))
+        costs, gradients = _costs(coordinates, bases)
+        # Only moves out of the subspace change the cost.
+        across = gradients - bases @ (bases.transpose(0, 2, 1) @ gradients)
+        turned = np.linalg.solve(triangles, across.transpose(0, 2, 1))
+        return float(costs.sum()), turned.transpose(0, 2, 1).ravel()
 
-    options = {"maxiter": 300, "ftol": 1e-10, "gtol": 1e-6}
-    solution = minimize(slope, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return float(solution.fun), np.linalg.qr(solution.x.reshape(start.shape))[0]
+    options = {"maxiter": steps, "ftol": 1e-10, "gtol": 1e-6}
+    solution = minimize(slope, starts.ravel(), jac=True, method="L-BFGS-B", options=options)
+    bases = np.linalg.qr(solution.x.reshape(starts.shape))[0]
+    return list(zip(_costs(coordinates, bases)[0].tolist(), bases, strict=True))
 
 
 def _lowest(coordinates: Matrix, found: Iterable[tuple[float, Matrix]]) -> Matrix:

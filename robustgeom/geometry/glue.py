@@ -146,7 +146,7 @@ def manifold_geometry(
     parts = [_measured([arrays[i] for i in g], targets, drawn, kappa, anchors, device) for g in groups]
     draws = averaged(parts)
     dealt = _dealt(arrays, source)
-    few = -(-count // _SHUFFLED)
+    few = max(count // _SHUFFLED, min(count, len(arrays)), 2)
     shuffled = [_cone([dealt[i] for i in g], targets[:few], drawn[:few], kappa, device) for g in groups]
     return ManifoldGeometry(
         **_summary(draws, drawn.shape[1]),

@@ -11,7 +11,7 @@ from robustgeom.records import RunRecord
 from robustgeom.report.charts import geometry_chart
 from robustgeom.report.compare import Comparison
 from robustgeom.report.figures import Cell, Figure, geometry_figures
-from robustgeom.report.tables import aggregates, manifold_values, stages
+from robustgeom.report.tables import aggregates, analyzer_rows, manifold_values, stages
 
 __all__ = ["ModelGeometry", "Sheet", "model_geometry", "profile_figure"]
 
@@ -136,14 +136,15 @@ def _change(record: RunRecord) -> Sheet | None:
     found = _paired(by["glue_capacity"], CLASSES)
     if not found:
         return None
-    rows = tuple((stage, *_changed(by, stage)) for stage in found)
+    widths = {stage: by["glue_capacity"][stage, "clean"]["N"] for stage in found}
+    rows = tuple((f"{stage} ({widths[stage]})", *_changed(by, stage)) for stage in found)
     caption = (
         f"GLUE estimates of {_sizes(by['glue_capacity'][found[0], 'clean'])}: each class against the rest, an affine "
-        "readout. Change of log capacity = change of log utility + of log(1 + 1/radius²) - of log dimension. "
-        "Where draws are degenerate no readout separates the classes, and the split says little."
+        "readout; N in brackets. The change of log capacity is the sum of what utility, radius (log(1 + 1/R²)) and "
+        "dimension (-log D) change. In degenerate draws no readout separates the classes, and the split says little."
     )
-    columns = ("stage", "capacity, clean", "attacked", "change of log capacity", "by utility", "by radius",
-               "by dimension", "centre alignment", "floor", "shuffled labels", "degenerate draws", "N")  # fmt: skip
+    columns = ("stage", "capacity, clean", "attacked", "change (log)", "utility", "radius", "dimension",
+               "centre alignment", "floor", "shuffled labels", "degenerate")  # fmt: skip
     return Sheet(caption, columns, rows)
 
 
@@ -170,7 +171,6 @@ def _changed(by: dict[str, Values], stage: str) -> list[Cell]:
         both("glue_floor"),
         both("shuffled_capacity"),
         both("degenerate_draws"),
-        capacity[0]["N"],
     ]
 
 
@@ -186,12 +186,14 @@ def _classes(record: RunRecord) -> Sheet | None:
     stage = _readout(record)
     if stage is None:
         return None
-    values = manifold_values(record, "one_vs_rest_capacity", stage)
+    measured = [
+        r for r in analyzer_rows(record) if (r["measure"], r["stage"]) == ("one_vs_rest_capacity", stage)
+    ]
+    values = {c: {r["manifold"]: r for r in measured if r["condition"] == c} for c in CLASSES}
     cosines = manifold_values(record, "center_cosine", stage)
-    clean = values.get("clean", {})
-    order = sorted(clean, key=lambda name: clean[name])
-    conditions = [c for c in CLASSES if c in values]
-    numbers = {n: [_plain(values[c].get(n)) for c in conditions] for n in order}
+    order = sorted(values["clean"], key=lambda name: values["clean"][name]["value"])
+    conditions = [c for c in CLASSES if values[c]]
+    numbers = {n: [_cell(values[c][n]) if n in values[c] else "" for c in conditions] for n in order}
     others = {n: [_nearest(cosines.get(c, {}), n) for c in conditions] for n in order}
     rows = tuple((name, *numbers[name], *others[name]) for name in order)
     caption = f"At {stage}, the hardest class first. Nearest: the largest cosine between anchor centres."
