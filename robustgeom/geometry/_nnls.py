@@ -17,7 +17,7 @@ from robustgeom.geometry._arrays import Matrix
 __all__ = ["nonnegative_weights"]
 
 OPTIMAL = 1e-10  # relative violation of the optimality conditions that rounding explains
-_STEPS, _PENALTY, _RELAXED = 25, 1.0, 1.6
+_STEPS, _PENALTY, _RELAXED = 16, 1.0, 1.6
 _EXCHANGES = 8
 _PROGRESS = 1e-13
 _NUMBERS = 1 << 21  # in one batch
