@@ -17,6 +17,7 @@ from robustgeom.words import percent, radius_text
 
 __all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures"]
 
+WORDS = {"attack": "under attack", "noise": "under noise"}
 LOGITS = ("logit_gap", "confidence", "max_logit")
 Cell = str | float | int
 
@@ -137,8 +138,8 @@ def _geometry_finding(measure: str, rows: list[dict[str, Any]], conditions: Sequ
         return f"{measure.capitalize()} was measured under one condition only."
     first, second = (values[paired[-1], c] for c in conditions)
     change = f" ({100 * (second / first - 1):+.0f} %)" if first else ""
-    names = (f"{first:.3g} {conditions[0]}", f"{second:.3g} {conditions[1]}{change}")
-    moved = f"{measure} is {names[0]}, {names[1]}"
+    said = [WORDS.get(c, c) for c in conditions]
+    moved = f"{measure} goes from {first:.3g} {said[0]} to {second:.3g} {said[1]}{change}"
     return f"At the last stage, {paired[-1]}, {moved}{_better(measure)}."
 
 

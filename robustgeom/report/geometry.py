@@ -45,7 +45,7 @@ class ModelGeometry:
 
 def model_geometry(comparison: Comparison) -> list[ModelGeometry]:
     """Return the geometry of every model that has any, in the comparison's order."""
-    versions = geometry_figures(comparison, ("capacity", "radius"), VERSIONS, "versions")
+    versions = geometry_figures(comparison, ("capacity", "radius"), VERSIONS[::-1], "versions")
     classes = geometry_figures(comparison, ("capacity", "radius", "dimension"), CLASSES, "geometry")
     found = [
         ModelGeometry(
@@ -246,7 +246,8 @@ def _error(row: dict[str, Any]) -> float:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    return f"{row['value']:.3g}" + ("" if row["se"] is None else f" \N{PLUS-MINUS SIGN} {row['se']:.1g}")
+    known = row["se"] is not None and math.isfinite(row["se"])
+    return f"{row['value']:.3g}" + (f" \N{PLUS-MINUS SIGN} {row['se']:.1g}" if known else "")
 
 
 def _plain(value: float | None) -> str:
