@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robustgeom.errors import InputError
 
-__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin", "same_width"]
+__all__ = ["DUST", "REACH", "Matrix", "MatrixLike", "as_matrix", "check_margin", "device_of", "same_width"]
 
 DUST = 1e-12  # relative size of what only rounding leaves over
 REACH = 1e6  # in norms of the centre; beyond it rounding spoils the solution
@@ -53,3 +53,8 @@ def same_width(manifolds: Sequence[MatrixLike]) -> list[Matrix]:
         fix = "the same stage for all manifolds"
         raise InputError("equally many features, 1 or more, in all manifolds", got=f"{widths}", fix=fix)
     return arrays
+
+
+def device_of(value: MatrixLike) -> torch.device:
+    """Return the device that a tensor is on; an array's is the CPU."""
+    return value.device if isinstance(value, torch.Tensor) else torch.device("cpu")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from robustgeom.errors import InputError
-from robustgeom.geometry._arrays import REACH, Matrix, MatrixLike, as_matrix, check_margin
-from robustgeom.geometry._nnls import nonnegative_weights
+from robustgeom.geometry._arrays import REACH, Matrix, MatrixLike, as_matrix, check_margin, device_of
+from robustgeom.geometry.cone import signed_projection
 
 __all__ = ["AnchorPoints", "anchor_points"]
 
@@ -30,7 +29,8 @@ def anchor_points(points: MatrixLike, probes: MatrixLike, *, kappa: float = 0.0)
 
     points: (m, d + 1), last (centre) coordinate 1; probes: (n_t, d + 1); arrays or tensors. The result is
     numpy float64, exact to rounding: |t - v|^2, the sum of multipliers, and the anchors, which are convex
-    combinations of points, or the point furthest along t where t itself satisfies all conditions.
+    combinations of points, or the point furthest along t where t itself satisfies all conditions. Points on a GPU
+    are worked on there.
     Raises `InputError` where shapes differ, a number is not finite or above 1e6, a last coordinate is not 1,
     or kappa < 0.
     Source: Chung, Lee and Sompolinsky, "Classification and geometry of general perceptual manifolds" (2018).
@@ -45,7 +45,7 @@ def anchor_points(points: MatrixLike, probes: MatrixLike, *, kappa: float = 0.0)
     anchors = corners[support.argmax(axis=1)]
     projections = np.zeros_like(targets)
     outside = np.flatnonzero(support.max(axis=1) > 0)
-    projections[outside] = _project_all(corners, targets[outside])
+    projections[outside] = signed_projection(corners, targets[outside], None, device_of(points)).projections
     squared = np.square(projections).sum(axis=1)
     touching = squared > TOUCHING**2
     anchors[touching] = projections[touching] / projections[touching, -1:]
@@ -68,9 +68,3 @@ def _checked(points: MatrixLike, probes: MatrixLike, kappa: float) -> tuple[Matr
         fix = "another unit of length"
         raise InputError(f"points within {REACH:.0e} of the centre's norm", got=f"{reach:.1e}", fix=fix)
     return corners, targets
-
-
-def _project_all(corners: Matrix, targets: Matrix) -> Matrix:
-    norms = np.linalg.norm(corners, axis=1, keepdims=True)
-    rays = corners / norms  # the cone is the same, and far points no longer drown the others
-    return nonnegative_weights(torch.from_numpy(rays), torch.from_numpy(targets))[1].numpy()

@@ -16,6 +16,7 @@ from robustgeom.geometry._arrays import (
     MatrixLike,
     as_matrix,
     check_margin,
+    device_of,
     same_width,
 )
 from robustgeom.geometry._random import draw_normal, seeded
@@ -109,7 +110,8 @@ def mean_field_capacity(
 ) -> MeanFieldCapacity:
     """Measure how many manifolds per feature a linear readout could separate, and their radius and dimension.
 
-    manifolds: P arrays or tensors (M_i, N), one point per row; everything is computed in float64.
+    manifolds: P arrays or tensors (M_i, N), one point per row; everything is computed in float64, the
+    projections on the GPU of the first one if it is on one.
     kappa: margin in norms of the residual centre; n_t: Gaussian probes per manifold, drawn from `generator`
     (default: a fresh torch.Generator seeded with 0). `probes`, P arrays (n_t, d + 1) with the centre
     coordinate last, replace them; d is min(M_i, N), see `reduced_points`. `center_basis` (N, k), orthonormal,
@@ -132,7 +134,8 @@ def mean_field_capacity(
     statistics = center_statistics(centers, basis)
     reduced = _reduce_all(arrays, centers, basis)
     drawn = _draw(reduced, n_t, generator) if probes is None else _probes(probes, reduced)
-    rows = [_measure(points, t, kappa, i) for i, (points, t) in enumerate(zip(reduced, drawn, strict=True))]
+    place, pairs = device_of(manifolds[0]), zip(reduced, drawn, strict=True)
+    rows = [_measure(points, t, kappa, i, place) for i, (points, t) in enumerate(pairs)]
     values, errors = np.array(rows).transpose(1, 2, 0)
     return MeanFieldCapacity(
         **dict(zip(FIELDS, values, strict=True)),
@@ -213,9 +216,11 @@ def _probes(probes: Sequence[MatrixLike], reduced: list[Matrix]) -> list[Matrix]
     return arrays
 
 
-def _measure(points: Matrix, probes: Matrix, kappa: float, index: int) -> tuple[list[float], list[float]]:
+def _measure(
+    points: Matrix, probes: Matrix, kappa: float, index: int, device: torch.device
+) -> tuple[list[float], list[float]]:
     """Capacity, radius and both dimensions of one manifold, and their standard errors."""
-    found = anchor_points(points, probes, kappa=kappa)
+    found = anchor_points(torch.from_numpy(points).to(device), probes, kappa=kappa)
     if not found.squared_distance.any():
         got = f"all {len(probes)} inside for manifold {index}"
         raise InputError("a probe outside the admissible cone", got=got, fix="a larger n_t")

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from robustgeom.errors import InputError
-from robustgeom.geometry._arrays import Matrix, MatrixLike, as_matrix
+from robustgeom.geometry._arrays import Matrix, MatrixLike, as_matrix, device_of
 from robustgeom.geometry._nnls import nonnegative_weights
 
 __all__ = ["ConeProjection", "project_on_cone", "signed_projection"]
@@ -39,7 +38,7 @@ def project_on_cone(signed_points: MatrixLike, probes: MatrixLike) -> ConeProjec
     >>> found.squared_distance.tolist(), found.projections.tolist()
     ([9.0, 0.0], [[3.0, 0.0], [0.0, 0.0]])
     """
-    device = signed_points.device if isinstance(signed_points, Tensor) else torch.device("cpu")
+    device = device_of(signed_points)
     points, targets = as_matrix(signed_points, "signed_points"), as_matrix(probes, "probes")
     if not 0 < points.shape[1] == targets.shape[1]:
         expected = "points and probes with equally many columns, 1 or more"

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from robustgeom.errors import InputError, unknown
-from robustgeom.geometry._arrays import Matrix, MatrixLike, check_margin, same_width
+from robustgeom.geometry._arrays import Matrix, MatrixLike, check_margin, device_of, same_width
 from robustgeom.geometry._draws import TERMS, Draws, averaged, measure, only_cone, reduced
 from robustgeom.geometry._ensembles import label_draws, moved, probe_draws
 from robustgeom.geometry._random import draw_order, seeded
@@ -132,10 +132,7 @@ def manifold_geometry(
     check_margin(kappa)
     if anchors not in ANCHORS:
         raise unknown("anchor convention", anchors, ANCHORS)
-    device = (
-        manifolds[0].device if len(manifolds) and isinstance(manifolds[0], Tensor) else torch.device("cpu")
-    )
-    raw = same_width(manifolds)
+    raw, device = same_width(manifolds), device_of(manifolds[0])
     arrays = moved(raw, centering)
     source = seeded(generator)
     count = n_t if probes is None else len(probes)
