@@ -37,7 +37,8 @@ class MeanFieldCapacity:
 
     `dimension` is D (mean cosine of probe and anchor)^2, as the reference code has it; `dimension_paper` is
     the mean squared probe along the centred anchor. Arrays are (P,), one number per manifold; `*_se` are
-    standard errors from the finite number of probes `n_t` alone. `M` counts points, `N` features, `K`
+    standard errors from the finite number of probes `n_t` alone; `squared_distance` (P, n_t) is what each probe
+    contributes to 1/capacity. `M` counts points, `N` features, `K`
     directions projected out; `center_correlation` is the mean absolute cosine between centres before that,
     `residual_norm_ratio` the smallest share of a centre's norm left after it (near 0: distrust the radius).
     """
@@ -50,6 +51,7 @@ class MeanFieldCapacity:
     radius_se: Matrix
     dimension_se: Matrix
     dimension_paper_se: Matrix
+    squared_distance: Matrix
     n_t: int
     M: tuple[int, ...]
     N: int
@@ -136,10 +138,11 @@ def mean_field_capacity(
     drawn = _draw(reduced, n_t, generator) if probes is None else _probes(probes, reduced)
     place, pairs = device_of(manifolds[0]), zip(reduced, drawn, strict=True)
     rows = [_measure(points, t, kappa, i, place) for i, (points, t) in enumerate(pairs)]
-    values, errors = np.array(rows).transpose(1, 2, 0)
+    values, errors = np.array([row[:2] for row in rows]).transpose(1, 2, 0)
     return MeanFieldCapacity(
         **dict(zip(FIELDS, values, strict=True)),
         **{f"{name}_se": error for name, error in zip(FIELDS, errors, strict=True)},
+        squared_distance=np.array([row[2] for row in rows]),
         n_t=len(drawn[0]),
         M=tuple(len(a) for a in arrays),
         N=centers.shape[1],
@@ -218,15 +221,15 @@ def _probes(probes: Sequence[MatrixLike], reduced: list[Matrix]) -> list[Matrix]
 
 def _measure(
     points: Matrix, probes: Matrix, kappa: float, index: int, device: torch.device
-) -> tuple[list[float], list[float]]:
-    """Capacity, radius and both dimensions of one manifold, and their standard errors."""
+) -> tuple[list[float], list[float], Matrix]:
+    """Capacity, radius and both dimensions of one manifold, their standard errors, and squared distances."""
     found = anchor_points(torch.from_numpy(points).to(device), probes, kappa=kappa)
     if not found.squared_distance.any():
         got = f"all {len(probes)} inside for manifold {index}"
         raise InputError("a probe outside the admissible cone", got=got, fix="a larger n_t")
     measures = (_capacity(found), _radius(found), _dimension(found, probes), _dimension_paper(found, probes))
     values, errors = zip(*measures, strict=True)
-    return list(values), list(errors)
+    return list(values), list(errors), found.squared_distance
 
 
 def _capacity(found: AnchorPoints) -> tuple[float, float]:

@@ -161,3 +161,10 @@ def test_names_that_do_not_fit_are_refused(names):
     found = mean_field_capacity(clouds(counts=(3, 4)), n_t=25)
     with pytest.raises(InputError, match="2 different names"):
         rows_of(found, names)
+
+
+def test_inverse_capacities_are_means_of_the_probes_squared_distances():
+    rng = np.random.default_rng(3)
+    found = mean_field_capacity([rng.normal(size=(m, 30)) for m in (4, 7, 5)], n_t=40, kappa=0.2)
+    assert found.squared_distance.shape == (3, 40)
+    np.testing.assert_allclose(found.squared_distance.mean(axis=1), 1 / found.capacity, rtol=1e-12)
