@@ -102,7 +102,7 @@ MEASURES: dict[str, Measure] = {
         Measure("explained_variance_dimension", "dimensions", 1, math.inf, None, "holds 90 % of variance"),
         Measure("spectrum_exponent", "exponent", -math.inf, math.inf, None, "power law of the spectrum"),
         Measure("two_nn_dimension", "dimensions", 0, math.inf, None, "local, from two neighbours"),
-        Measure("mle_dimension", "dimensions", 0, math.inf, None, "local, from twenty neighbours"),
+        Measure("mle_dimension", "dimensions", 0, math.inf, None, "local, from up to 20 neighbours"),
         Measure(
             "prediction_error",
             "share of label power",

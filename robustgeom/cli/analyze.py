@@ -15,6 +15,7 @@ from rich.table import Table
 from robustgeom.cli.output import wrapped
 from robustgeom.cli.progress import Display
 from robustgeom.files import refuse_existing
+from robustgeom.registry import MEASURES
 from robustgeom.words import radius_text
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _print(found: Analysis) -> None:
     for condition in dict.fromkeys(row["condition"] for row in rows):
         _print_condition(condition, [row for row in rows if row["condition"] == condition])
     if {"attack", "noise"} <= {row["condition"] for row in rows}:
-        _print_ratios(found, list(dict.fromkeys(row["measure"] for row in rows)))
+        _print_ratios(found)
     for note in found.notes:
         click.echo(wrapped(f"not measured: {note}", indent=2))
 
@@ -136,14 +137,29 @@ def _counts(rows: list[dict[str, Any]]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _print_ratios(found: Analysis, measures: list[str]) -> None:
-    ratios = {measure: found.ratio(measure, "attack", "noise") for measure in measures}
-    for some in _side_by_side(measures, len("attack over noise")):
+def _print_ratios(found: Analysis) -> None:
+    rows = [row for row in found.table.to_pylist() if row["manifold"] == "all"]
+    measures = [m for m in dict.fromkeys(row["measure"] for row in rows) if _has_ratio(m)]
+    ratios = {m: by for m in measures if (by := found.ratio(m, "attack", "noise"))}
+    stages = [
+        s for s in dict.fromkeys(row["stage"] for row in rows) if any(s in by for by in ratios.values())
+    ]
+    for some in _side_by_side(list(ratios), max(map(len, [*stages, "attack over noise"]))):
         table = _columns("attack over noise", *some)
-        for stage in dict.fromkeys(stage for by_stage in ratios.values() for stage in by_stage):
+        for stage in stages:
             table.add_row(stage, *(f"{ratios[m][stage]:.3g}" if stage in ratios[m] else "-" for m in some))
         Console(highlight=False).print(table)
     click.echo()
+
+
+def _has_ratio(measure: str) -> bool:
+    """Return whether a ratio says something: not of signed terms, of references and of shares of draws."""
+    known = MEASURES.get(measure)
+    return (
+        known is not None
+        and known.low >= 0
+        and not measure.endswith(("_floor", "_draws", "shuffled_capacity"))
+    )
 
 
 def _side_by_side(measures: list[str], taken: int) -> Iterator[list[str]]:

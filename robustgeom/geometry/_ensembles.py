@@ -63,7 +63,8 @@ def label_draws(labels: str | MatrixLike, count: int, n_t: int, source: torch.Ge
     if labels == "pairwise":
         return np.tile([1.0, -1.0], (n_t, 1))
     if labels == "one-vs-rest":
-        return 2 * np.eye(count)[np.arange(n_t) % count] - 1
+        own = np.arange(n_t) % count if n_t >= count else np.arange(n_t) * count // n_t  # not the first alone
+        return 2 * np.eye(count)[own] - 1
     drawn = torch.randint(0, 2, (n_t, count), generator=source, device=source.device)
     return np.asarray(2.0 * drawn.cpu().numpy() - 1)
 

@@ -20,6 +20,7 @@ from robustgeom.geometry._random import draw_order, seeded
 __all__ = ["ManifoldGeometry", "manifold_geometry"]
 
 ANCHORS = ("support", "masked", "zero")
+_RESOLVED = 1e-8  # share of the squared probe along the axes that rounding does not explain
 _SHUFFLED = 4  # of so many draws one is enough for a value that others are held against
 
 
@@ -34,7 +35,7 @@ class ManifoldGeometry:
     readout separates, P over their rank; `shuffled` that of the same points dealt to manifolds at random, from the
     first quarter of the draws. Shares in [0, 1]: `active`, of manifolds that carry part of a projection; `degenerate`,
     of draws in which every point binds; `unique`, of draws whose multipliers are unique: below 1, dimension, radius
-    and utility hang on the solver.
+    and utility hang on the solver. The radius is infinite where manifolds outnumber the directions of axes and centres.
     Standard errors come from the finite number of draws alone; with `anchors="zero"` those of radius and utility are
     too small by half or so, because they leave out the anchor centres' own error.
     """
@@ -113,7 +114,8 @@ def manifold_geometry(
 
     manifolds: P arrays or tensors (M_i, N), one point per row; everything is computed in float64, on the GPU of the
     first one if it is on one. labels: "uniform" signs (the capacity is then that of correlated manifolds),
-    "one-vs-rest" (draw k has manifold k mod P positive), "pairwise" (each pair by itself, averaged), or signs (P,) or
+    "one-vs-rest" (draw k has manifold k mod P positive; where n_t < P, n_t evenly spaced manifolds have a turn),
+    "pairwise" (each pair by itself, averaged), or signs (P,) or
     (n_t, P). centering: the readout passes through the origin ("none") or the mean of all points ("global"), or has an
     offset ("affine": a constant coordinate as high as that mean is long). anchors: where an idle manifold's anchor is:
     at its point with the least slack ("support"), nowhere ("masked"), or at the origin ("zero"). kappa: margin in the
@@ -222,10 +224,12 @@ def _capacity(cone: Matrix, count: int) -> tuple[float, float]:
 
 def _radius(axis: Matrix, spread: Matrix) -> tuple[float, float]:
     """Return sqrt(E[c] / E[b - c]) and its standard error; 0 where there is no axis part."""
-    rest = float((axis - spread).mean())
-    if float(spread.mean()) <= 0 or rest <= 0:
-        return (0.0, 0.0) if rest <= 0 and float(axis.mean()) <= 0 else (float("inf"), float("nan"))
+    rest, whole = float((axis - spread).mean()), float(axis.mean())
+    if rest <= _RESOLVED * whole:  # axes and centres have so many directions that the centres change nothing
+        return (0.0, 0.0) if whole <= 0 else (float("inf"), float("nan"))
     radius = float(np.sqrt(spread.mean() / rest))
+    if radius == 0:
+        return 0.0, 0.0
     return radius, _mean_and_se((spread - radius**2 * (axis - spread)) / rest)[1] / (2 * radius)
 
 

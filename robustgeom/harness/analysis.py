@@ -12,7 +12,7 @@ from robustgeom.attacks.pgd import PGD_NORMS
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
 from robustgeom.harness.manifolds import Builder
-from robustgeom.harness.measuring import Measuring, Missing
+from robustgeom.harness.measuring import Measuring, Missing, notes
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import Analysis
 from robustgeom.logits import per_sample, summary_rows
@@ -47,8 +47,7 @@ def geometry_table(
         rows, without = replace(measuring, geometry=geometry).rows(subject, manifolds)
         found += rows
         missing += without
-    texts = [f"{where}: {error}" for where, error in missing]
-    return pa.Table.from_pylist(found, schema=ANALYZER_COLUMNS), _geometry_check(list(dict.fromkeys(texts)))
+    return pa.Table.from_pylist(found, schema=ANALYZER_COLUMNS), _geometry_check(notes(missing))
 
 
 def _kinds(norm: str, images: int) -> tuple[str, ...]:

@@ -23,9 +23,10 @@ from robustgeom.files import new_folder
 from robustgeom.geometry.table import ALL
 from robustgeom.harness import provenance
 from robustgeom.harness.chosen import refuse_beyond, samples
+from robustgeom.harness.door import refuse_probabilities
 from robustgeom.harness.manifolds import KINDS, THREATENED, Builder, Column, Manifolds, grouped
 from robustgeom.harness.measures import GEOMETRY
-from robustgeom.harness.measuring import Measuring, Missing
+from robustgeom.harness.measuring import Measuring, Missing, notes
 from robustgeom.harness.options import Event, Progress
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.records import ANALYZER_COLUMNS
@@ -34,6 +35,7 @@ from robustgeom.threat import ThreatModel
 __all__ = ["Analysis", "AnalysisOptions", "analyze"]
 
 SCHEMA_VERSION = 1
+_ONE = {"geometry": "measure of geometry", "manifolds": "kind of manifold"}
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def analyze(
     measured = _known(geometry, "geometry", GEOMETRY)
     kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
     under_test, found = subject(model, samples(data, options.split, options.data_dir), device=options.device)
+    refuse_probabilities(under_test, found)
     threat = _threat(found, options) if set(kinds) & set(THREATENED) else None
     builder = _builder(under_test, found, threat, options)
     built = [
@@ -168,7 +171,7 @@ def analyze(
     return Analysis(
         pa.Table.from_pylist(rows, schema=ANALYZER_COLUMNS),
         _facts(builder, kinds, arguments),
-        tuple(f"{where}: {error}" for where, error in missing),
+        tuple(notes(missing)),
     )
 
 
@@ -186,7 +189,7 @@ def _known(names: Sequence[str], kind: str, known: Sequence[str] | Mapping[str, 
         raise InputError(f"{kind} as a list of names", got=repr(names), fix=f'{kind}=["{next(iter(known))}"]')
     for name in names:
         if name not in known:
-            raise unknown(kind, name, known)
+            raise unknown(_ONE[kind], name, known)
     return list(dict.fromkeys(names))
 
 

@@ -18,7 +18,7 @@ from robustgeom.logits import logit_gap, margin
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
 
-__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds", "with_logits"]
+__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds", "refuse_probabilities", "with_logits"]
 
 _SAMPLES = 64
 _AGREE = 1e-3
@@ -39,10 +39,7 @@ class _Logarithm(nn.Module):
 
 def with_logits(subject: Subject, data: Dataset) -> tuple[Subject, list[CheckResult]]:
     """Return the subject, the logarithm in place of probabilities where it returns them, and a check of that."""
-    x = data.inputs[:_SAMPLES].to(subject.device)
-    target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
-    with torch.no_grad():
-        logits = target(x)
+    *_, logits = _first_pass(subject, data)
     if not checks.look_like_probabilities(logits):
         return subject, []
     text = "the model returns probabilities; their logarithm stands in for logits"
@@ -58,22 +55,33 @@ def with_logits(subject: Subject, data: Dataset) -> tuple[Subject, list[CheckRes
 
 def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
     """Return the checks made on the first 64 samples; raise `InputError` on probabilities."""
-    x = data.inputs[:_SAMPLES].to(subject.device)
+    target, x, logits = _first_pass(subject, data)
     labels = data.labels[:_SAMPLES].to(subject.device)
-    target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
-    with torch.no_grad():
-        logits = target(x)
-    if checks.look_like_probabilities(logits):
-        raise InputError(
-            "logits",
-            got="rows in [0, 1] that sum to 1, as a softmax returns",
-            fix="removing the last softmax, or --remedy, which takes the logarithm",
-        )
+    _refuse_probabilities(logits, "removing the last softmax, or --remedy, which takes the logarithm")
     return [
         _batch_independence(subject, target, x, logits),
         _repeatable(target, x, logits),
         _gradients(target, x, labels),
     ]
+
+
+def refuse_probabilities(subject: Subject, data: Dataset) -> None:
+    """Raise `InputError` where the first 64 samples' outputs are probabilities."""
+    *_, logits = _first_pass(subject, data)
+    _refuse_probabilities(logits, "removing the last softmax")
+
+
+def _refuse_probabilities(logits: Tensor, fix: str) -> None:
+    if checks.look_like_probabilities(logits):
+        raise InputError("logits", got="rows in [0, 1] that sum to 1, as a softmax returns", fix=fix)
+
+
+def _first_pass(subject: Subject, data: Dataset) -> tuple[Target, Tensor, Tensor]:
+    """Return a target of the first samples, their inputs, and their logits."""
+    x = data.inputs[:_SAMPLES].to(subject.device)
+    target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
+    with torch.no_grad():
+        return target, x, target(x)
 
 
 def _batch_independence(subject: Subject, target: Target, x: Tensor, logits: Tensor) -> CheckResult:

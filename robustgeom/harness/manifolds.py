@@ -81,6 +81,8 @@ def grouped(
     ('left', 'right')
     """
     column = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)
+    if np.ndim(labels) != 1 and isinstance(labels, Tensor | np.ndarray):
+        raise InputError("one label a sample", got=f"shape {tuple(labels.shape)}", fix="a column")
     if len(column) != len(data):
         raise InputError(f"{len(data)} labels, one a sample", got=str(len(column)), fix="labels of this data")
     found = _places(column, points)

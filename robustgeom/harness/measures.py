@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from math import isfinite
 from typing import Any, TypedDict
 
 import torch
@@ -101,15 +102,11 @@ def glue(
         manifolds, labels="one-vs-rest", centering="affine", n_t=n_t, generator=generator
     )
     values, errors = found.one_vs_rest()
-    each = [
-        ("one_vs_rest_capacity", float(value), float(error)) if value == value else None
-        for value, error in zip(values, errors, strict=True)
-    ]
     rows = _geometry_rows(found, head, n_t)
     rows += [
-        _row(head, name, *measured, len(manifolds), len(points), points.shape[1], n_t)
-        for name, points, measured in zip(names, manifolds, each, strict=True)
-        if measured is not None
+        _row(head, name, "one_vs_rest_capacity", value, error, found.P, M, found.N, n_t)
+        for name, value, error, M in zip(names, values.tolist(), errors.tolist(), found.M, strict=True)
+        if isfinite(value)
     ]
     return rows + [
         _row(head, f"{names[i]} | {names[j]}", "center_cosine", float(found.center_cosine[i, j]), None, 2,
@@ -166,10 +163,13 @@ def spectrum(
 def intrinsic(
     manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
 ) -> Rows:
-    """Return rows of local dimensions of all points together."""
+    """Return rows of local dimensions of all points together; up to 20 neighbours, fewer than a manifold has points."""
     del names, n_t, generator
     points = torch.cat(manifolds)
-    nearest, wide = two_nn_dimension(points), mle_dimension(points)
+    nearest = two_nn_dimension(points)
+    # Neighbours in one manifold: beyond it a jump in distance reads as a low dimension.
+    within = max(min(20, min(map(len, manifolds)) - 1), 3)
+    wide = mle_dimension(points, neighbours=min(within, nearest.points - 1))
     return _all(
         manifolds,
         head,
@@ -227,7 +227,9 @@ def _geometry_rows(found: ManifoldGeometry, head: Head, n_t: int) -> Rows:
         ("degenerate_draws", found.degenerate, None),
         ("unique_draws", found.unique, None),
     ]
-    return [_row(head, ALL, *m, found.P, min(found.M), found.N, n_t) for m in measured]
+    # A radius without bounds, and what follows from no probe outside, are left out.
+    kept = [m for m in measured if isfinite(m[1])]
+    return [_row(head, ALL, *m, found.P, min(found.M), found.N, n_t) for m in kept]
 
 
 def _all(
@@ -240,5 +242,6 @@ def _all(
 def _row(
     head: Head, manifold: str, measure: str, value: float, se: float | None, P: int, M: int, N: int, n_t: int
 ) -> dict[str, Any]:  # fmt: skip
-    entry = {"manifold": manifold, "measure": measure, "value": value, "se": se}
+    known = se if se is not None and isfinite(se) else None
+    entry = {"manifold": manifold, "measure": measure, "value": value, "se": known}
     return {**head, **entry, "P": P, "M": M, "N": N, "n_t": n_t}

@@ -16,10 +16,35 @@ from robustgeom.harness.measures import GEOMETRY, Head
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.target import Target, seed_of
 
-__all__ = ["Measuring", "Missing"]
+__all__ = ["Measuring", "Missing", "notes"]
 
 Missing = tuple[str, UserError]
 """Where something could not be measured, and why."""
+_EQUAL = 1e-6  # of the largest number; single precision tells no more apart after a few layers
+
+
+def notes(missing: Sequence[Missing]) -> list[str]:
+    """Return each reason once, after the places that it holds for.
+
+    >>> same = InputError("more", got="less", fix="some")
+    >>> notes([("fc, clean", same), ("fc, noise", same)])
+    ['fc, clean; fc, noise: expected more, got less; try some']
+    """
+    found: dict[str, list[str]] = {}
+    for place, error in missing:
+        found.setdefault(str(error), []).append(place)
+    return [f"{'; '.join(dict.fromkeys(places))}: {text}" for text, places in found.items()]
+
+
+def _refusal(points: Tensor) -> InputError | None:
+    """Return why a stage's outputs (n, features) have no geometry, or None."""
+    bad = int(points.isfinite().logical_not().sum())
+    if bad:
+        return InputError("finite outputs", got=f"{bad} NaN or infinite", fix="finding where they arise")
+    spread = (points.amax(0) - points.amin(0)).max()
+    if spread <= _EQUAL * points.abs().max():
+        return InputError("outputs that differ between samples", got="equal ones", fix="another stage")
+    return None
 
 
 @dataclass(frozen=True)
@@ -44,7 +69,10 @@ class Measuring:
     seed: int = 0
 
     def rows(self, subject: Subject, manifolds: Manifolds) -> tuple[list[dict[str, Any]], list[Missing]]:
-        """Return the rows of every stage, and what has none: a dead stage must not cost the others."""
+        """Return the rows of every stage, and what has none: a dead stage must not cost the others.
+
+        A dead stage is left out of all measures: some have a number for it, and a high one.
+        """
         try:
             stages = self.activations(subject, manifolds)
         except UserError as error:
@@ -52,13 +80,16 @@ class Measuring:
         found: list[dict[str, Any]] = []
         missing: list[Missing] = []
         for stage, points in stages.items():
-            info = subject.info
+            info, place = subject.info, f"{stage}, {manifolds.condition}"
+            if (refused := _refusal(points)) is not None:
+                missing.append((place, refused))
+                continue
             head = Head(model=info.name, seed=info.seed, stage=stage, condition=manifolds.condition)
             for name in self.geometry:
                 try:
                     found += self._measured(name, points, manifolds, head)
                 except InputError as error:
-                    missing.append((f"{stage}, {manifolds.condition}", error))
+                    missing.append((f"{place}, {name}", error))
         return found, missing
 
     def _measured(self, name: str, points: Tensor, manifolds: Manifolds, head: Head) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ SHAPES = (
 Curve = Sequence[tuple[float, Interval]]
 LONG_NAME = 20
 FEW = 4  # more bands than this hide each other
+LAST = "logits"
+CROWDED = 24  # stages; of more than so many, names that overlap are left out
 
 
 def axis_title(measure: str) -> str:
@@ -99,10 +101,13 @@ def geometry_chart(
     """
     if not rows:
         raise InputError("aggregate rows of a measure", got="none", fix="evaluating without --no-analyze")
-    order = list(dict.fromkeys(r["stage"] for r in rows))
+    # Models may have different stages between the same ends.
+    order = sorted(dict.fromkeys(r["stage"] for r in rows), key=LAST.__eq__)
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
     values = [_geometry_point(r, order) for r in rows]
-    x = alt.X("stage:N", title=None, sort=order).axis(labelAngle=-40, labelLimit=90)
+    x = alt.X("stage:N", title=None, sort=order).axis(
+        labelAngle=-40, labelLimit=150, labelOverlap=len(order) > CROWDED
+    )
     top = high if high is not None else max(v["high"] for v in values)
     y = alt.Y("value:Q", title=axis_title(rows[0]["measure"])).scale(
         domain=[min(0.0, *(v["low"] for v in values)), top]

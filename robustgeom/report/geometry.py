@@ -69,7 +69,12 @@ def profile_figure(comparison: Comparison) -> Figure | None:
         return None
     worst = min(rows, key=lambda row: row["value"])
     place = f"{worst['stage']} of {worst['condition']}"
-    text = f"The largest loss is at {place}: {worst['value']:.2f} of the clean capacity is left."
+    left = f"{worst['value']:.2f} of the clean capacity is left."
+    text = (
+        f"The largest loss is at {place}: {left}"
+        if worst["value"] < 1
+        else f"No stage loses: at {place} {left}"
+    )
     body = tuple((r["condition"], r["stage"], f"{r['value']:.3f}", f"{r['se']:.3f}") for r in rows)
     columns = ("model", "stage", "attacked / clean", "standard error")
     chart = geometry_chart(rows, high=max(1.05, 1.05 * max(r["value"] + 2 * r["se"] for r in rows)))
@@ -124,7 +129,15 @@ def _versions(record: RunRecord) -> Sheet | None:
     caption = (
         f"Mean-field estimates of {_sizes(first)}; capacity without structure: 2/M = {2 / first['M']:.3g}."
     )
-    columns = ("stage", "capacity, attack", "noise", "radius, attack", "noise", "radius, attack / noise", "N")
+    columns = (
+        "stage",
+        "capacity, attack",
+        "capacity, noise",
+        "radius, attack",
+        "radius, noise",
+        "radius, attack / noise",
+        "N",
+    )
     return Sheet(caption, columns, rows)
 
 
@@ -166,7 +179,7 @@ def _changed(by: dict[str, Values], stage: str) -> list[Cell]:
     capacity = [by["glue_capacity"][stage, c] for c in CLASSES]
     return [
         *map(_cell, capacity),
-        *("" if math.isnan(p) else f"{p:+.2f}" for p in parts),
+        *("" if math.isnan(p) else f"{round(p, 2) + 0.0:+.2f}" for p in parts),
         both("center_alignment"),
         both("glue_floor"),
         both("shuffled_capacity"),

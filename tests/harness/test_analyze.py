@@ -40,9 +40,11 @@ def test_class_manifolds_are_those_of_an_evaluation(model):
     data = whole.take((whole.labels < 4).nonzero().squeeze(1)).balanced(32)
     record = rg.evaluate(model, data, suite, options=rg.RunOptions(eps="8/255", seed=5))
     options = rg.AnalysisOptions(points=4, features=40, n_t=10, steps=3, eot=2, seed=5, eps="8/255")
-    found = rg.analyze(model, data, manifolds=["class", "class-attacked"], options=options)
+    kinds = ["class", "class-attacked"]
+    found = rg.analyze(model, data, geometry=["capacity", "glue"], manifolds=kinds, options=options)
     assert found.table.num_rows > 100
-    assert found.table.to_pylist() == record.tables["geometry"].to_pylist()
+    of_classes = [r for r in record.tables["geometry"].to_pylist() if r["condition"] in ("clean", "attacked")]
+    assert found.table.to_pylist() == of_classes
 
 
 def test_the_table_has_a_row_for_each_manifold_and_all_together(small):
@@ -150,7 +152,43 @@ def test_stages_are_a_users_own_module_names_and_a_dead_one_is_a_note():
     found = rg.analyze(Named().eval(), stages=["front.1", "front", "dead"], options=options)
     assert set(found.table["stage"].to_pylist()) == {"input", "front.1", "front", "logits"}
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("dead, clean: expected ")
+    assert found.notes[0].startswith("dead, clean: expected outputs that differ between samples")
+
+
+def test_a_dead_stage_has_no_number_of_any_measure_and_one_note():
+    options = rg.AnalysisOptions(**SMALL)
+    kinds = ["class", "translations"]
+    found = rg.analyze(
+        Named().eval(), geometry=["correlated", "glue"], manifolds=kinds, stages=["dead"], options=options
+    )
+    assert not rows(found, stage="dead")
+    assert [note.partition(": ")[0] for note in found.notes] == ["dead, clean; dead, translations"]
+
+
+class Holed(Named):
+    def forward(self, x):
+        hidden = self.front(x)
+        self.dead(torch.full_like(hidden, torch.nan))
+        return self.readout(hidden)
+
+
+def test_a_stage_with_nan_is_a_note_that_says_so():
+    options = rg.AnalysisOptions(points=4, features=40, n_t=10)
+    found = rg.analyze(Holed().eval(), geometry=["prediction"], stages=["dead"], options=options)
+    assert found.notes == (
+        "dead, clean: expected finite outputs, got 200 NaN or infinite; try finding where they arise",
+    )
+
+
+def test_probabilities_are_refused_as_an_evaluation_does():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)).eval()
+    with pytest.raises(InputError, match=r"expected logits, got rows in .* try removing the last softmax"):
+        rg.analyze(model, options=rg.AnalysisOptions(**SMALL))
+
+
+def test_a_label_column_of_two_dimensions_is_refused():
+    with pytest.raises(InputError, match=r"one label a sample, got shape \(1000, 1\)"):
+        rg.analyze("fmnist-cnn-standard", manifolds=["pose"], groups={"pose": torch.zeros(1000, 1)})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +219,10 @@ def test_a_label_column_of_ones_own_makes_manifolds():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"geometry": ["capcity"]}, "expected the name of a known geometry, got 'capcity'; try capacity"),
+        (
+            {"geometry": ["capcity"]},
+            "expected the name of a known measure of geometry, got 'capcity'; try capacity",
+        ),
         ({"geometry": "capacity"}, "expected geometry as a list of names"),
         ({"manifolds": ["clas"]}, "try class"),
         ({"groups": {"clean": [0, 1]}}, "expected groups with names of your own, got clean"),

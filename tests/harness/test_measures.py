@@ -87,3 +87,24 @@ def test_terms_sum_to_the_inverse_capacity():
 def test_a_narrow_stage_has_no_exponent_and_keeps_its_dimensions():
     found = whole(rows("spectrum", clouds(width=6)))
     assert set(found) == {"participation_ratio", "explained_variance_dimension"}
+
+
+def test_more_manifolds_than_directions_have_no_radius_and_no_number_that_is_not_finite():
+    found = rows("glue", clouds(width=1))
+    assert "effective_radius" not in whole(found)
+    assert "glue_capacity" in whole(found)
+    for row in found:
+        assert np.isfinite(row["value"])
+        assert row["se"] is None or np.isfinite(row["se"])
+
+
+def test_local_dimension_asks_for_neighbours_inside_a_manifold_only():
+    generator = Generator().manual_seed(0)
+    squares = torch.rand(4, 12, 2, generator=generator, dtype=torch.float64)
+    far = 100 * torch.eye(4, dtype=torch.float64)[:, None].expand(4, 12, 4)
+    found = whole(rows("intrinsic", list(torch.cat([squares, far], 2))))
+    assert 1.2 < found["mle_dimension"] < 3
+
+
+def test_few_points_have_local_dimensions_too():
+    assert set(whole(rows("intrinsic", clouds(points=3)))) == {"two_nn_dimension", "mle_dimension"}

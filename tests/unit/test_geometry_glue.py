@@ -356,3 +356,18 @@ def test_no_probe_that_a_point_stops_is_no_division_by_zero():
     found = manifold_geometry([np.eye(3)[:1], np.eye(3)[1:2]], **draws)
     assert (found.capacity, found.active, found.degenerate) == (np.inf, 0, 0)
     assert np.isnan([found.utility, found.capacity_se, found.utility_se]).all()
+
+
+def test_fewer_draws_than_manifolds_are_spread_over_all_of_them():
+    rng = np.random.default_rng(0)
+    manifolds = [rng.normal(size=(2, 30)) for _ in range(10)]
+    found = manifold_geometry(manifolds, labels="one-vs-rest", n_t=5)
+    assert found.labels.argmax(axis=1).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_radius_is_infinite_not_huge_where_manifolds_outnumber_directions():
+    rng = np.random.default_rng(0)
+    manifolds = [rng.normal(size=3) + 0.01 * rng.normal(size=(15, 3)) for _ in range(12)]
+    found = manifold_geometry(manifolds, labels="one-vs-rest", centering="global", n_t=40)
+    assert found.radius == np.inf
+    assert np.isfinite(found.dimension)

@@ -122,3 +122,18 @@ def test_a_record_with_classes_alone_shows_their_charts(make_record, make_geomet
     assert (found.versions, found.change, found.classes, found.cosines) == (None, None, None, None)
     assert len(found.class_figures) == 1
     assert profile_figure(compare([make_record(tables={"geometry": plain})])) is None
+
+
+def test_the_profile_of_models_with_other_stages_ends_at_the_logits(make_record):
+    tables = [
+        pa.Table.from_pylist(
+            [r for s in stages for c in ("clean", "attacked") for r in factors(s, c, 0.5, 1.0, 3.0)],
+            schema=ANALYZER_COLUMNS,
+        )
+        for stages in (("input", "a", "logits"), ("input", "b", "logits"))
+    ]
+    records = [make_record(name, tables={"geometry": t}) for name, t in zip("xy", tables, strict=True)]
+    figure = profile_figure(compare(records))
+    (order,) = {str(layer["encoding"]["x"]["sort"]) for layer in figure.chart.to_dict()["layer"]}
+    assert order == "['input', 'a', 'b', 'logits']"
+    assert figure.finding.startswith("No stage loses: at input of x 1.00 of the clean capacity is left")
