@@ -72,9 +72,7 @@ def refuse_existing(path: str | Path) -> None:
     if exists:
         raise OutputError("a folder that does not exist yet", got=str(path), fix="another --out, or move it")
     if not home.is_dir() or not os.access(home, os.W_OK):
-        raise OutputError(
-            "an output folder that can be created", got=f"{path} in {home}", fix="another --out"
-        )
+        raise OutputError("a place that can be written", got=f"{path} in {home}", fix="another --out")
 
 
 @contextmanager

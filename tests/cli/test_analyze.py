@@ -81,7 +81,7 @@ def test_json_goes_to_stdout_alone(tmp_path):
         (["fmnist-cnn-standard", "--manifolds", "attack", "--eps", "8"], "try --eps 8/255"),
         (["fmnist-cnn-standard", "--norm", "l7"], "got 'l7'"),
         (["fmnist-cnn-standard", "--points", "1"], "expected points >= 2"),
-        (["fmnist-cnn-standard", "--out", "taken/notes.txt/x"], "can be created"),
+        (["fmnist-cnn-standard", "--out", "taken/notes.txt/x"], "place that can be written"),
     ],
 )
 def test_mistakes_end_in_one_message(tmp_path, arguments, said):
