@@ -76,9 +76,8 @@ def measure(
     counted = (totals > 0).astype(float) if anchors == "masked" else np.ones_like(totals)
     return Draws(
         cone=found.squared_distance,
-        **_spans(arrays, shares, counted, probes),
+        **_spans(arrays, shares, counted, totals * labels, probes),
         **_faces(points, probes, nearest),
-        terms=_terms(arrays, shares, totals * labels),
         active=(totals > 0).mean(axis=1),
     )
 
@@ -96,21 +95,29 @@ def _shares(points: Matrix, multipliers: Matrix, label: Matrix, nearest: Matrix,
     return np.asarray(shares, dtype=np.float64)
 
 
-def _spans(arrays: list[Matrix], shares: list[Matrix], counted: Matrix, probes: Matrix) -> dict[str, Matrix]:
-    """Return what the probes have in the span of the anchors' axis parts, and how centres and axes align."""
+def _spans(
+    arrays: list[Matrix], shares: list[Matrix], counted: Matrix, forces: Matrix, probes: Matrix
+) -> dict[str, Matrix]:
+    """Return what the probes have in the span of the anchors' axis parts, how these align, and the terms.
+
+    forces: (n_t, P), the signed sums of multipliers.
+    """
     often = np.maximum(counted.sum(axis=0), 1)
     given = zip(arrays, shares, counted.T, often, strict=True)
     centers = np.stack([c @ s @ a / times for a, s, c, times in given])
+    middles = np.stack([a.mean(axis=0) for a in arrays])
     size = max(float(np.square(a).sum(axis=1).max()) for a in arrays)
     step = max(_NUMBERS // centers.size, 1)
-    found = []
+    found, terms = [], []
     for rows in (slice(start, start + step) for start in range(0, len(probes), step)):
         corners = np.stack([s[rows] @ a for a, s in zip(arrays, shares, strict=True)], axis=1)
         found.append(_of_axes((corners - centers) * counted[rows, :, None], centers, probes[rows], size))
+        terms.append(_terms(corners, middles, forces[rows, :, None]))
     axis, spread, alike, across = zip(*found, strict=True)
     return {
         "axis": np.concatenate(axis),
         "spread": np.concatenate(spread),
+        "terms": np.concatenate(terms),
         "center_cosine": _cosines(centers @ centers.T, _lengths(centers), _lengths(centers)),
         "axis_cosine": np.sum(alike, axis=0) / len(probes),
         "center_axis_cosine": np.sum(across, axis=0) / len(probes),
@@ -148,23 +155,15 @@ def _form(gram: Matrix, along: Matrix, size: float) -> Matrix:
     return np.asarray((np.square(coordinates) / np.where(kept, values, np.inf)).sum(axis=1))
 
 
-def _terms(arrays: list[Matrix], shares: list[Matrix], forces: Matrix) -> Matrix:
-    """Split the squared projection (n_t, 4): within manifolds, and between their centres and axes.
+def _terms(corners: Matrix, middles: Matrix, forces: Matrix) -> Matrix:
+    """Split squared projections (b, 4): within manifolds, and between their centres and axes.
 
-    forces: (n_t, P), the signed sums of multipliers; a manifold's centre is the mean of its points.
+    corners: anchors (b, P, N); middles: (P, N), the means of the manifolds' points; forces: (b, P, 1).
     """
-    middles = np.stack([a.mean(axis=0) for a in arrays])
-    found = np.empty((len(forces), len(TERMS)))
-    step = max(_NUMBERS // middles.size, 1)
-    for rows in (slice(start, start + step) for start in range(0, len(forces), step)):
-        push = forces[rows, :, None]
-        corners = np.stack([s[rows] @ a for a, s in zip(arrays, shares, strict=True)], axis=1)
-        center, axis = push * middles, push * (corners - middles)
-        within = np.square(center + axis).sum(axis=(1, 2))
-        found[rows] = np.stack(
-            [within, _between(center, center), _between(axis, axis), 2 * _between(center, axis)], axis=1
-        )
-    return found
+    center, axis = forces * middles, forces * (corners - middles)
+    within = np.square(center + axis).sum(axis=(1, 2))
+    between = [_between(center, center), _between(axis, axis), 2 * _between(center, axis)]
+    return np.stack([within, *between], axis=1)
 
 
 def _between(left: Matrix, right: Matrix) -> Matrix:

@@ -13,9 +13,7 @@ __all__ = ["ENSEMBLES", "ORIGINS", "label_draws", "moved", "probe_draws"]
 
 ENSEMBLES = ("uniform", "one-vs-rest", "pairwise")
 ORIGINS = ("none", "global", "affine")
-CENTERED = (
-    1e-6  # a mean this short, in norms of the longest point, is what rounding in single precision leaves
-)
+CENTERED = 1e-6  # in norms of the longest point: a mean so short is what single precision leaves
 
 
 def moved(arrays: list[Matrix], centering: str) -> list[Matrix]:

@@ -6,8 +6,11 @@ what does not pass the optimality conditions is solved again one by one by an ac
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, nnls
 from torch import Tensor
 
@@ -145,11 +148,19 @@ def _one_by_one(rays: Tensor, targets: Tensor, signs: Tensor | None) -> Tensor:
 def _alone(rays: Tensor, target: Tensor, signs: Tensor | None) -> Tensor:
     flipped = rays if signs is None else rays * signs[:, None]
     matrix, aim = flipped.cpu().numpy().T, target.cpu().numpy()
-    for solve in (_by_active_set, _refined, _by_bounds):
-        weights = torch.from_numpy(solve(matrix, aim))
+    for found in _attempts(matrix, aim):
+        weights = torch.from_numpy(found)
         if bool(_optimal(flipped.cpu(), target.cpu()[None], weights[None], None)[0]):
             return weights
     raise InternalError("no anchor point of a probe passes its optimality conditions")
+
+
+def _attempts(matrix: Matrix, aim: Matrix) -> Iterator[Matrix]:
+    """Yield weights by an active-set method, those once more on the columns that it ends with, and by another."""
+    weights = _by_active_set(matrix, aim)
+    yield weights
+    yield _refined(matrix, aim, weights > 0)
+    yield _by_bounds(matrix, aim)
 
 
 def _by_active_set(matrix: Matrix, aim: Matrix) -> Matrix:
@@ -172,10 +183,9 @@ def _by_active_set(matrix: Matrix, aim: Matrix) -> Matrix:
         weights[chosen] = solution
 
 
-def _refined(matrix: Matrix, aim: Matrix) -> Matrix:
-    """Solve once more on the columns that the active-set method ends with, whose own updates lose digits."""
-    weights = _by_active_set(matrix, aim)
-    active = weights > 0
+def _refined(matrix: Matrix, aim: Matrix, active: NDArray[np.bool_]) -> Matrix:
+    """Solve on active columns, as the method that found them loses digits in its updates."""
+    weights = np.zeros(len(active))
     if active.any():
         weights[active] = np.linalg.lstsq(matrix[:, active], aim, rcond=None)[0]
     return weights

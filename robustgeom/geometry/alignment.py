@@ -10,6 +10,7 @@ import torch
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, same_width
+from robustgeom.geometry._averages import off_diagonal_mean
 from robustgeom.geometry._random import draw_order, seeded
 from robustgeom.geometry._spectra import as_centered
 
@@ -35,17 +36,17 @@ class PointCloudAlignment:
     @property
     def mean_center(self) -> float:
         """Mean of `center` over pairs of different manifolds."""
-        return _off_diagonal(self.center)
+        return off_diagonal_mean(self.center)
 
     @property
     def mean_axis(self) -> float:
         """Mean of `axis` over pairs of different manifolds."""
-        return _off_diagonal(self.axis)
+        return off_diagonal_mean(self.axis)
 
     @property
     def mean_center_axis(self) -> float:
         """Mean of `center_axis` over pairs of different manifolds."""
-        return _off_diagonal(self.center_axis)
+        return off_diagonal_mean(self.center_axis)
 
 
 def point_cloud_alignment(
@@ -80,7 +81,7 @@ def point_cloud_alignment(
     own = _alignments(np.split(points, edges), share)
     means = [
         [
-            _off_diagonal(m)
+            off_diagonal_mean(m)
             for m in _alignments(np.split(points[draw_order(len(points), source)], edges), share)
         ]
         for _ in range(shuffles)
@@ -125,8 +126,3 @@ def _axes(centered: Matrix, dust: float, share: float, index: int) -> Matrix:
     held = np.cumsum(np.square(sizes)) / np.square(sizes).sum()
     kept = 1 + int(np.sum(held < share - DUST))
     return np.asarray(sizes[:kept, None] * directions[:kept], dtype=np.float64)
-
-
-def _off_diagonal(matrix: Matrix) -> float:
-    count = len(matrix)
-    return float(matrix.sum() - np.trace(matrix)) / (count * (count - 1))

@@ -19,6 +19,7 @@ from robustgeom.geometry._arrays import (
     device_of,
     same_width,
 )
+from robustgeom.geometry._averages import mean_and_se
 from robustgeom.geometry._random import draw_normal, seeded
 from robustgeom.geometry.anchors import AnchorPoints, anchor_points
 from robustgeom.geometry.centers import center_basis as find_center_basis
@@ -233,13 +234,13 @@ def _measure(
 
 
 def _capacity(found: AnchorPoints) -> tuple[float, float]:
-    inverse, error = _mean_and_se(found.squared_distance)
+    inverse, error = mean_and_se(found.squared_distance)
     return 1 / inverse, error / inverse**2
 
 
 def _radius(found: AnchorPoints) -> tuple[float, float]:
     spread = found.anchors[:, :-1] - found.anchors[:, :-1].mean(axis=0)
-    squared, error = _mean_and_se(np.square(spread).sum(axis=1))
+    squared, error = mean_and_se(np.square(spread).sum(axis=1))
     radius = float(np.sqrt(squared))
     return radius, error / (2 * radius) if radius > 0 else 0.0
 
@@ -247,7 +248,7 @@ def _radius(found: AnchorPoints) -> tuple[float, float]:
 def _dimension(found: AnchorPoints, probes: Matrix) -> tuple[float, float]:
     t, s = probes[:, :-1], found.anchors[:, :-1]
     norms = np.linalg.norm(t, axis=1) * np.sqrt(np.square(s).sum(axis=1) + ROOT)
-    cosine, error = _mean_and_se((t * s).sum(axis=1) / norms)
+    cosine, error = mean_and_se((t * s).sum(axis=1) / norms)
     return t.shape[1] * cosine**2, t.shape[1] * 2 * abs(cosine) * error
 
 
@@ -260,11 +261,7 @@ def _dimension_paper(found: AnchorPoints, probes: Matrix) -> tuple[float, float]
     squared = np.square(along[:, 0])
     # The mean anchor is estimated too: its error moves every direction, to first order by this slope.
     slope = -2 * (along * (t - along * unit) / norms).mean(axis=0) if spread.any() else np.zeros(t.shape[1])
-    return float(squared.mean()), _mean_and_se(squared + spread @ slope)[1]
-
-
-def _mean_and_se(values: Matrix) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    return float(squared.mean()), mean_and_se(squared + spread @ slope)[1]
 
 
 def _se_of_mean(errors: Matrix) -> float:

@@ -13,6 +13,7 @@ from torch import Generator
 
 from robustgeom.errors import InputError, unknown
 from robustgeom.geometry._arrays import Matrix, MatrixLike, check_margin, device_of, same_width
+from robustgeom.geometry._averages import mean_and_se, off_diagonal_mean
 from robustgeom.geometry._draws import TERMS, Draws, averaged, measure, only_cone, reduced
 from robustgeom.geometry._ensembles import label_draws, moved, probe_draws
 from robustgeom.geometry._random import draw_order, seeded
@@ -77,23 +78,25 @@ class ManifoldGeometry:
     @property
     def center_alignment(self) -> float:
         """Mean absolute cosine between the anchor centres of different manifolds."""
-        return _off_diagonal(np.abs(self.center_cosine))
+        return off_diagonal_mean(np.abs(self.center_cosine))
 
     @property
     def axis_alignment(self) -> float:
         """Mean absolute cosine between the anchors' axis parts of different manifolds."""
-        return _off_diagonal(self.axis_cosine)
+        return off_diagonal_mean(self.axis_cosine)
 
     @property
     def center_axis_alignment(self) -> float:
         """Mean absolute cosine between a manifold's anchor centre and the axis parts of another."""
-        return _off_diagonal(self.center_axis_cosine)
+        return off_diagonal_mean(self.center_axis_cosine)
 
     def one_vs_rest(self) -> tuple[Matrix, Matrix]:
         """Return the capacity (P,) of each manifold against all others, and standard errors; NaN below two draws."""
-        single = (self.labels > 0).sum(axis=1) == 1
-        own = [single & (self.labels[:, i % self.labels.shape[1]] > 0) for i in range(self.P)]
-        alone = [self.cone[rows] if self.labels.shape[1] == self.P else self.cone[:0] for rows in own]
+        if self.labels.shape[1] != self.P:  # those of pairs
+            return np.full(self.P, np.nan), np.full(self.P, np.nan)
+        positive = self.labels > 0
+        single = positive.sum(axis=1) == 1
+        alone = [self.cone[single & own] for own in positive.T]
         found = [_capacity(a, self.P) if len(a) > 1 else (np.nan, np.nan) for a in alone]
         values, errors = np.array(found).T
         return values, errors
@@ -165,8 +168,13 @@ def manifold_geometry(
 def _measured(
     arrays: list[Matrix], probes: Matrix, labels: Matrix, kappa: float, anchors: str, device: torch.device
 ) -> Draws:
+    return measure(*_met(arrays, probes, labels, kappa), labels, anchors, device)
+
+
+def _met(arrays: list[Matrix], probes: Matrix, labels: Matrix, kappa: float) -> tuple[list[Matrix], Matrix]:
+    """Return the manifolds in their span, and what is projected on their cone: the probes, shifted by a margin."""
     points, targets = reduced(arrays, probes)
-    return measure(points, targets + _shift(points, labels, kappa), labels, anchors, device)
+    return points, targets + _shift(points, labels, kappa)
 
 
 def _shift(arrays: list[Matrix], labels: Matrix, kappa: float) -> Matrix:
@@ -183,8 +191,7 @@ def _shift(arrays: list[Matrix], labels: Matrix, kappa: float) -> Matrix:
 
 
 def _cone(arrays: list[Matrix], probes: Matrix, labels: Matrix, kappa: float, device: torch.device) -> Matrix:
-    points, targets = reduced(arrays, probes)
-    return only_cone(points, targets + _shift(points, labels, kappa), labels, device)
+    return only_cone(*_met(arrays, probes, labels, kappa), labels, device)
 
 
 def _dealt(arrays: list[Matrix], source: Generator) -> list[Matrix]:
@@ -196,7 +203,7 @@ def _dealt(arrays: list[Matrix], source: Generator) -> list[Matrix]:
 def _summary(draws: Draws, count: int) -> dict[str, Any]:
     a, b, c = draws.cone, draws.axis, draws.spread
     capacity, capacity_se = _capacity(a, count)
-    dimension, dimension_se = _mean_and_se(b / count)
+    dimension, dimension_se = mean_and_se(b / count)
     radius, radius_se = _radius(b, c)
     utility, utility_se = _utility(a, c)
     return {
@@ -218,7 +225,7 @@ def _summary(draws: Draws, count: int) -> dict[str, Any]:
 
 
 def _capacity(cone: Matrix, count: int) -> tuple[float, float]:
-    mean, error = _mean_and_se(cone / count)
+    mean, error = mean_and_se(cone / count)
     return (1 / mean, error / mean**2) if mean > 0 else (float("inf"), float("nan"))
 
 
@@ -230,7 +237,7 @@ def _radius(axis: Matrix, spread: Matrix) -> tuple[float, float]:
     radius = float(np.sqrt(spread.mean() / rest))
     if radius == 0:
         return 0.0, 0.0
-    return radius, _mean_and_se((spread - radius**2 * (axis - spread)) / rest)[1] / (2 * radius)
+    return radius, mean_and_se((spread - radius**2 * (axis - spread)) / rest)[1] / (2 * radius)
 
 
 def _utility(cone: Matrix, spread: Matrix) -> tuple[float, float]:
@@ -239,11 +246,7 @@ def _utility(cone: Matrix, spread: Matrix) -> tuple[float, float]:
     if mean <= 0:
         return float("nan"), float("nan")
     utility = float(spread.mean()) / mean
-    return utility, _mean_and_se((spread - utility * cone) / mean)[1]
-
-
-def _mean_and_se(values: Matrix) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    return utility, mean_and_se((spread - utility * cone) / mean)[1]
 
 
 def _cosines(draws: Draws) -> dict[str, Any]:
@@ -256,7 +259,3 @@ def _pair_cosines(parts: list[Draws], groups: list[list[int]], count: int) -> di
         for name, values in _cosines(part).items():
             found[name][np.ix_(group, group)] = values
     return found
-
-
-def _off_diagonal(values: Matrix) -> float:
-    return float((values.sum() - np.trace(values)) / (len(values) * (len(values) - 1)))

@@ -14,7 +14,7 @@ from scipy.optimize import linprog, nnls
 
 from robustgeom.errors import InputError, InternalError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, same_width
-from robustgeom.geometry._random import draw_normal, seeded
+from robustgeom.geometry._random import draw_normal, draw_order, seeded
 
 __all__ = ["Labels", "SimulatedCapacity", "separable", "simulated_capacity"]
 
@@ -167,8 +167,7 @@ def _separates(points: Matrix, projection: Matrix, sides: NDArray[np.bool_], n: 
 def _labeling(count: int, labels: Labels, trial: int, source: torch.Generator) -> NDArray[np.bool_]:
     sides = np.zeros(count, dtype=np.bool_)
     if labels == "balanced":
-        order = torch.randperm(count, generator=source, device=source.device)
-        sides[order[: count // 2].cpu().numpy()] = True
+        sides[draw_order(count, source)[: count // 2]] = True
     else:
         sides[trial % count] = True
     return sides

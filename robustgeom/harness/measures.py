@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any, TypedDict
 
 import torch
@@ -102,7 +102,7 @@ def glue(
         manifolds, labels="one-vs-rest", centering="affine", n_t=n_t, generator=generator
     )
     values, errors = found.one_vs_rest()
-    rows = _geometry_rows(found, head, n_t)
+    rows = _all(manifolds, head, n_t, _together(found))
     rows += [
         _row(head, name, "one_vs_rest_capacity", value, error, found.P, M, found.N, n_t)
         for name, value, error, M in zip(names, values.tolist(), errors.tolist(), found.M, strict=True)
@@ -135,7 +135,7 @@ def simulated(
     """Return rows of the capacity found by trying readouts on random projections; the check on theories."""
     del names, n_t
     found = simulated_capacity(manifolds, generator=generator)
-    if found.capacity != found.capacity:
+    if isnan(found.capacity):
         low, high = found.bounds
         wanted = "a capacity that the features can show"
         raise InputError(wanted, got=f"one between {low:.3g} and {high:.3g}", fix="a wider stage")
@@ -187,9 +187,8 @@ def prediction(
     """Return rows of the error that theory predicts for ridge regression from the stage to the manifolds' labels."""
     del names, n_t, generator
     points = torch.cat(manifolds)
-    points = (
-        points / (points - points.mean(0)).square().sum(1).mean().sqrt()
-    )  # so that one ridge suits all stages
+    # In units of its spread, so that one ridge suits all stages.
+    points = points / (points - points.mean(0)).square().sum(1).mean().sqrt()
     labels = torch.cat([torch.full((len(m),), i) for i, m in enumerate(manifolds)])
     targets = torch.eye(len(manifolds), dtype=torch.float64)[labels]
     found = spectral_alignment(points, targets, train_sizes=[round(_SHARE * len(points))], ridge=_RIDGE)
@@ -213,7 +212,7 @@ def clouds(
     )
 
 
-def _geometry_rows(found: ManifoldGeometry, head: Head, n_t: int) -> Rows:
+def _together(found: ManifoldGeometry) -> list[tuple[str, float, float | None]]:
     measured = [
         ("glue_capacity", found.capacity, found.capacity_se),
         ("effective_dimension", found.dimension, found.dimension_se),
@@ -228,8 +227,7 @@ def _geometry_rows(found: ManifoldGeometry, head: Head, n_t: int) -> Rows:
         ("unique_draws", found.unique, None),
     ]
     # A radius without bounds, and what follows from no probe outside, are left out.
-    kept = [m for m in measured if isfinite(m[1])]
-    return [_row(head, ALL, *m, found.P, min(found.M), found.N, n_t) for m in kept]
+    return [m for m in measured if isfinite(m[1])]
 
 
 def _all(
