@@ -18,7 +18,7 @@ from robustgeom.harness.options import Precision
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
-from robustgeom.models.noise import noise_ratio
+from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.variants import variant
 from robustgeom.records import ModelInfo
 from robustgeom.refs import is_reference, source_file
@@ -101,7 +101,7 @@ def _place(device: str) -> torch.device:
 
 def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Noise, int]:
     """Find out whether two passes differ, without touching the caller's random stream, and count the classes."""
-    own = noise_ratio(module) > 0
+    own = has_noise(module)
     dtype = dtype_of(module)
     kind: Noise = "keyed" if own else "batch"
     moved = []

@@ -1,13 +1,13 @@
-"""Gaussian noise inside a network, in training and in inference, set by the unit-free ratio rho.
+"""Noise inside a network, in training and in inference, set by the unit-free ratio rho.
 
-rho is the noise variance over the variance that images cause in a channel (mean over its units). The second
+rho is the noise variance over the variance that images cause in a channel (both means over its units). The second
 is tracked and detached, so a network that grows its weights grows its noise with them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,21 @@ from torch import Tensor, nn
 
 from robustgeom.errors import InputError
 
-__all__ = ["GaussianNoise", "noise_context", "noise_frozen", "noise_off", "noise_ratio"]
+__all__ = [
+    "NOISES",
+    "FixedNoise",
+    "GaussianNoise",
+    "MultiplicativeNoise",
+    "Noise",
+    "PoissonNoise",
+    "calibrate",
+    "has_noise",
+    "noise_context",
+    "noise_frozen",
+    "noise_off",
+    "noise_ratio",
+    "reseed_noise",
+]
 
 _MOMENTUM = 0.05
 
@@ -63,6 +77,7 @@ class _Off:
 
 
 _STATE: ContextVar[_Keyed | _Frozen | _Off | None] = ContextVar("noise", default=None)
+_WATCH: ContextVar[Callable[[Noise, Tensor], None] | None] = ContextVar("watch", default=None)
 
 
 def _digest(*parts: object) -> int:
@@ -109,11 +124,79 @@ def noise_frozen(seed: int) -> AbstractContextManager[None]:
     return _using(_Frozen(seed))
 
 
-class GaussianNoise(nn.Module):
-    """Add N(0, sigma^2) noise, with sigma^2 = rho x the tracked variance over images; a new draw in every pass.
+class Noise(nn.Module):
+    """Add noise of a `deviation` that a subclass defines; a new draw in every pass.
+
+    Inputs (n, channels, ...). Outside `noise_context` the draws come from the module's own generator, seeded with
+    `seed` and `key`.
+    """
+
+    def __init__(self, *, key: str, seed: int = 0) -> None:
+        super().__init__()
+        self.key = key
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Restart the module's own generator from `seed`."""
+        self._generator = torch.Generator().manual_seed(_digest(seed, self.key))
+
+    @property
+    def active(self) -> bool:
+        """Whether the module adds anything."""
+        raise NotImplementedError
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return the noise's standard deviation, in units of x and broadcastable to it."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus noise."""
+        watch = _WATCH.get()
+        if watch is not None:
+            watch(self, x.detach())
+        return x + self.deviation(x) * self._draw(x) if self.active else x
+
+    def _draw(self, x: Tensor) -> Tensor:
+        state = _STATE.get()
+        if state is not None:
+            return state.sample(x.shape, self.key).to(x)
+        if self._generator.device != x.device:  # draws on the spot are what makes training on a GPU quick
+            self._generator = torch.Generator(x.device).manual_seed(self._generator.initial_seed())
+        return torch.randn(x.shape, generator=self._generator, device=x.device).to(x)
+
+
+class FixedNoise(Noise):
+    """Gaussian noise of standard deviation `sigma` in the units of its inputs, whatever their variance.
+
+    >>> FixedNoise(0.0, key="a")(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
+    """
+
+    def __init__(self, sigma: float, *, key: str, seed: int = 0) -> None:
+        super().__init__(key=key, seed=seed)
+        if not 0 <= sigma < float("inf"):
+            raise InputError("sigma >= 0", got=str(sigma), fix="sigma=0.25")
+        self.sigma = float(sigma)
+
+    @property
+    def active(self) -> bool:
+        """Whether sigma > 0."""
+        return self.sigma > 0
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return sigma."""
+        return x.new_tensor(self.sigma)
+
+    def extra_repr(self) -> str:
+        """Describe the module."""
+        return f"sigma={self.sigma}, key={self.key!r}"
+
+
+class GaussianNoise(Noise):
+    """Add N(0, sigma^2) noise, with sigma^2 = rho x the tracked variance over images.
 
     Inputs (n, channels, ...). `rho` is unit-free. With `shared`, one sigma serves all channels, as fits fixed
-    filters. Outside `noise_context` the draws come from the module's own generator, seeded with `seed`.
+    filters. The variance follows the batches in training; `calibrate` sets it from given images.
 
     >>> GaussianNoise(2, rho=0.0, key="a")(torch.ones(1, 2)).tolist()
     [[1.0, 1.0]]
@@ -121,47 +204,125 @@ class GaussianNoise(nn.Module):
 
     variance: Tensor
     started: Tensor
+    statistics: tuple[str, ...] = ("variance",)
 
     def __init__(self, channels: int, *, rho: float, key: str, shared: bool = False, seed: int = 0) -> None:
-        super().__init__()
-        if not rho >= 0:
+        super().__init__(key=key, seed=seed)
+        if not 0 <= rho < float("inf"):
             raise InputError("rho >= 0", got=str(rho), fix="rho=1.0")
-        self.rho, self.key, self.shared = float(rho), key, shared
-        self.register_buffer("variance", torch.ones(channels))
+        self.rho, self.shared = float(rho), shared
+        for name in self.statistics:
+            self.register_buffer(name, torch.ones(channels))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self.reseed(seed)
 
-    def reseed(self, seed: int) -> None:
-        """Restart the module's own generator from `seed`."""
-        self._generator = torch.Generator().manual_seed(_digest(seed, self.key))
+    @property
+    def active(self) -> bool:
+        """Whether rho > 0."""
+        return self.rho > 0
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return sqrt(rho x variance), one a channel."""
+        return self._per_channel(self.rho * self.variance, x).sqrt()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus noise."""
+        """Return x plus noise; in training the statistics follow x first."""
         if self.training and len(x) > 1:
-            self._track(x.detach())
-        if self.rho == 0:
-            return x
-        state = _STATE.get()
-        own = self._generator
-        noise = torch.randn(x.shape, generator=own) if state is None else state.sample(x.shape, self.key)
-        sigma = (self.rho * self.variance).sqrt().view(1, -1, *[1] * (x.dim() - 2))
-        return x + sigma * noise.to(x)
+            weight = _MOMENTUM if bool(self.started) else 1.0
+            self.follow(x.detach().mean(0), x.detach().var(0), weight)
+        return super().forward(x)
 
-    def _track(self, x: Tensor) -> None:
-        """Follow the variance over images, averaged over each channel's units (or over all units)."""
-        variance = x.var(dim=0)
-        variance = (
-            variance.mean().expand(len(self.variance))
-            if self.shared
-            else variance.reshape(len(variance), -1).mean(1)
-        )
-        weight = _MOMENTUM if bool(self.started) else 1.0
-        self.variance.lerp_(variance.to(self.variance), weight)
+    def follow(self, mean: Tensor, variance: Tensor, weight: float = 1.0) -> None:
+        """Move the statistics by `weight` towards those of images whose units have `mean` and `variance`."""
+        for name, value in self.measured(mean, variance).items():
+            tracked: Tensor = getattr(self, name)
+            channels = value.reshape(len(value), -1).mean(1)
+            channels = channels.mean().expand(len(tracked)) if self.shared else channels
+            tracked.lerp_(channels.to(tracked), weight)
         self.started.fill_(True)
+
+    def measured(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return the statistics of units (channels, ...) with `mean` and `variance` over images."""
+        del mean
+        return {"variance": variance}
+
+    @staticmethod
+    def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+        return value.view(1, -1, *[1] * (x.dim() - 2))
 
     def extra_repr(self) -> str:
         """Describe the module."""
         return f"rho={self.rho}, key={self.key!r}, shared={self.shared}"
+
+
+class PoissonNoise(GaussianNoise):
+    """Add Gaussian noise whose variance is linear in the activation, as spike counts have it ("neuronal" noise).
+
+    Inputs (n, channels, ...), meant to be >= 0: firing rates. The variance is k (x + `spontaneous` x the mean
+    activation), with k such that its mean is rho x the variance over images. The default spontaneous share is that
+    of VOneNet's constants (0.07 spikes, 0.35 spikes a unit, mean activation 1.1; Dapello et al. 2020,
+    doi:10.1101/2020.06.16.154542). The gradient passes through the deviation.
+
+    >>> PoissonNoise(2, rho=0.0, key="a")(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
+    """
+
+    average: Tensor
+    statistics = ("variance", "average")
+    spontaneous = 0.18
+
+    def measured(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return the variance over images and the mean activation."""
+        return {"variance": variance, "average": mean.clamp(min=0)}
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return the square root of the variance at the activation x."""
+        least = self.spontaneous * self.average
+        slope = self.rho * self.variance / (self.average + least).clamp(min=1e-12)
+        variance = self._per_channel(slope, x) * (x.clamp(min=0) + self._per_channel(least, x))
+        return variance.clamp(min=1e-12).sqrt()  # the slope of sqrt has no bound at 0
+
+
+class MultiplicativeNoise(GaussianNoise):
+    """Multiply by 1 + c z with z ~ N(0, 1): the deviation is proportional to the activation.
+
+    Inputs (n, channels, ...). c is such that the noise's mean variance is rho x the variance over images.
+
+    >>> MultiplicativeNoise(2, rho=0.0, key="a")(torch.ones(1, 2)).tolist()
+    [[1.0, 1.0]]
+    """
+
+    power: Tensor
+    statistics = ("variance", "power")
+
+    def measured(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return the variance over images and the mean square."""
+        return {"variance": variance, "power": mean.square() + variance}
+
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return c x."""
+        share = self.rho * self.variance / self.power.clamp(min=1e-12)
+        return x * self._per_channel(share, x).sqrt()
+
+
+NOISES: dict[str, type[GaussianNoise]] = {
+    "gaussian": GaussianNoise,
+    "poisson": PoissonNoise,
+    "multiplicative": MultiplicativeNoise,
+}
+
+
+def noise_layers(model: nn.Module) -> list[Noise]:
+    """Return a model's noise modules that add anything."""
+    return [m for m in model.modules() if isinstance(m, Noise) and m.active]
+
+
+def has_noise(model: nn.Module) -> bool:
+    """Return whether a model has a noise module that adds anything.
+
+    >>> has_noise(nn.Sequential(FixedNoise(0.25, key="a")))
+    True
+    """
+    return bool(noise_layers(model))
 
 
 def noise_ratio(model: nn.Module) -> float:
@@ -170,4 +331,47 @@ def noise_ratio(model: nn.Module) -> float:
     >>> noise_ratio(nn.Sequential(GaussianNoise(1, rho=2.0, key="a")))
     2.0
     """
-    return max((m.rho for m in model.modules() if isinstance(m, GaussianNoise)), default=0.0)
+    return max((m.rho for m in noise_layers(model) if isinstance(m, GaussianNoise)), default=0.0)
+
+
+def reseed_noise(model: nn.Module, seed: int) -> None:
+    """Restart the generators of all noise modules of `model` from `seed`."""
+    for module in noise_layers(model):
+        module.reseed(seed)
+
+
+def calibrate(model: nn.Module, inputs: Tensor, batch: int = 250) -> None:
+    """Set the statistics of all noise modules to those that `inputs` (n, ...) cause, without noise, in eval mode.
+
+    Afterwards the noise's variance is rho times the variance over these inputs, however the network was trained.
+    Raises `InputError` on fewer than two inputs. Memory is that of one batch and two values a unit.
+
+    >>> layer = GaussianNoise(1, rho=1.0, key="a")
+    >>> calibrate(layer, torch.tensor([[0.0], [2.0], [4.0]]))
+    >>> layer.variance.item()
+    4.0
+    """
+    if len(inputs) < 2:
+        raise InputError("at least two inputs", got=str(len(inputs)), fix="a few hundred images")
+    sums: dict[GaussianNoise, list[Tensor]] = {}
+
+    def watch(module: Noise, x: Tensor) -> None:
+        if isinstance(module, GaussianNoise):
+            x = x.double()
+            total = sums.setdefault(module, [torch.zeros_like(x[0]), torch.zeros_like(x[0])])
+            total[0] += x.sum(0)
+            total[1] += x.square().sum(0)
+
+    training, token = model.training, _WATCH.set(watch)
+    try:
+        model.eval()
+        with noise_off(), torch.no_grad():
+            for part in inputs.split(batch):
+                model(part)
+    finally:
+        model.train(training)
+        _WATCH.reset(token)
+    for module, (first, second) in sums.items():
+        mean = first / len(inputs)
+        variance = (second - first * mean) / (len(inputs) - 1)
+        module.follow(mean, variance.clamp(min=0))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError, unknown
-from robustgeom.models.noise import noise_frozen, noise_off, noise_ratio
+from robustgeom.models.noise import has_noise, noise_frozen, noise_off
 
 __all__ = ["variant", "variant_names"]
 
@@ -20,7 +20,7 @@ def variant_names(model: nn.Module) -> list[str]:
     []
     """
     own = getattr(model, "variants", {})
-    noise = ["noise-frozen:SEED", "noise-off"] if noise_ratio(model) > 0 else []
+    noise = ["noise-frozen:SEED", "noise-off"] if has_noise(model) else []
     return sorted([*noise, *(own if isinstance(own, Mapping) else [])])
 
 

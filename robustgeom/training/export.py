@@ -20,7 +20,7 @@ from robustgeom.harness.options import RunOptions
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.target import Target
 from robustgeom.models.card import Architecture, ModelCard, Weights
-from robustgeom.models.noise import noise_ratio
+from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.variants import variant_names
 from robustgeom.training.recipe import Recipe
 
@@ -108,7 +108,7 @@ def expected(model: nn.Module, *, full: bool = True) -> dict[str, Any]:
 
 
 def _target(model: nn.Module, data: Dataset) -> Target:
-    return Target(model, data.ids, "keyed" if noise_ratio(model) > 0 else "none", seed=0)
+    return Target(model, data.ids, "keyed" if has_noise(model) else "none", seed=0)
 
 
 def _correct(model: nn.Module, data: Dataset) -> int:

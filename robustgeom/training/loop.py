@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import ContentError
 from robustgeom.models.build import build
-from robustgeom.models.noise import GaussianNoise
+from robustgeom.models.noise import reseed_noise
 from robustgeom.threat import ThreatModel
 from robustgeom.training.pgd_at import pgd_at
 from robustgeom.training.recipe import Augmentation, Recipe
@@ -71,7 +71,7 @@ def fit(
     for epoch in range(done, settings.epochs):
         began, total = perf_counter(), 0.0
         generator = Generator().manual_seed(recipe.seed * 10_000 + epoch)
-        _reseed_noise(model, recipe.seed * 10_000 + epoch)
+        reseed_noise(model, recipe.seed * 10_000 + epoch)
         model.train()
         for rows in torch.split(torch.randperm(len(data), generator=generator), settings.batch_size):
             inputs = augment(data.inputs[rows], recipe.augmentation, generator)
@@ -130,12 +130,6 @@ def share_correct(model: nn.Module, data: Dataset) -> float:
             )
         ]
     return sum(right) / len(data)
-
-
-def _reseed_noise(model: nn.Module, seed: int) -> None:
-    for module in model.modules():
-        if isinstance(module, GaussianNoise):
-            module.reseed(seed)
 
 
 def _resume(parts: dict[str, Any], checkpoint: str | Path | None, digest: str) -> int:
