@@ -366,7 +366,7 @@ def calibrate(model: nn.Module, inputs: Tensor, batch: int = 250) -> None:
     try:
         model.eval()
         with noise_off(), torch.no_grad():
-            for part in inputs.split(batch):
+            for part in torch.split(inputs, batch):
                 model(part)
     finally:
         model.train(training)
