@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from robustgeom.errors import ContentError, OutputError
 
-__all__ = ["new_folder", "read_toml", "refuse_existing", "write_text"]
+__all__ = ["new_folder", "parsed", "read_toml", "refuse_existing", "write_text"]
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -26,9 +26,16 @@ def read_toml(path: str | Path, schema: type[Schema], kind: str, *, fix: str) ->
     Raises `ContentError` where it cannot be read, and naming the first field that does not fit.
     """
     try:
-        return schema.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        fields = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ContentError(f"a readable {kind}.toml", got=f"{path}: {error}", fix=fix) from error
+    return parsed(fields, path, schema, kind)
+
+
+def parsed(fields: object, path: str | Path, schema: type[Schema], kind: str) -> Schema:
+    """Return `fields`, read from `path`, as the schema has them; raises `ContentError` on the first that do not fit."""
+    try:
+        return schema.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -33,6 +33,36 @@ class Weights(_Section):
     sha256: str
 
 
+class Training(_Section):
+    """What training cost: seconds on `device` (with so many `threads`), epochs gone through, images a second."""
+
+    objective: str
+    epochs: int
+    seconds: float
+    images_per_second: float
+    device: str
+    threads: int
+
+
+class Figure(_Section):
+    """One measured accuracy: the share `value` of `n` images with its 95 % interval.
+
+    At eps 0 it is clean accuracy. `suite`, `version`, `eot` and `verdict` say how it was attacked, and whether the
+    failure checks let the number stand.
+    """
+
+    norm: str
+    eps: float
+    value: float
+    low: float
+    high: float
+    n: int
+    suite: str
+    version: int
+    eot: int
+    verdict: str
+
+
 class ModelCard(_Section):
     """The facts about a model that records and reports group by.
 
@@ -55,6 +85,8 @@ class ModelCard(_Section):
     paper: str = ""
     architecture: Architecture
     weights: Weights
+    training: Training | None = None
+    figures: list[Figure] = []
 
 
 def read_card(name: str) -> ModelCard:

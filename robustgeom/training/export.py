@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +20,90 @@ from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.target import Target
-from robustgeom.models.card import Architecture, ModelCard, Weights
+from robustgeom.models.card import Architecture, ModelCard, Training, Weights
 from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.variants import variant_names
+from robustgeom.training.log import log_line
 from robustgeom.training.recipe import Recipe
+from robustgeom.training.run import EpochDone
 
 __all__ = ["expected", "probe_logits", "write_zoo_folder"]
 
-PROBES = 8
-SUITE, SAMPLES = "quick-linf", 200
+PROBES = 16
+SUITE, SAMPLES = "quick-linf", 100
 
 
-def write_zoo_folder(recipe: Recipe, model: nn.Module, out: str | Path) -> Path:
-    """Write card.toml, recipe.toml, model.safetensors and expected.json as the folder `out`, all or nothing.
+def write_zoo_folder(
+    recipe: Recipe, model: nn.Module, out: str | Path, history: Sequence[EpochDone] = (), device: str = "cpu"
+) -> Path:
+    """Write card.toml, recipe.toml, model.safetensors, expected.json and training.jsonl as the folder `out`.
 
-    Raises `OutputError` where `out` exists or cannot be written.
+    All or nothing; `history` is what every epoch told. Raises `OutputError` where `out` exists or cannot be written.
     """
-    files = _files(recipe, model)
+    files = _files(recipe, model, history, device)
     with new_folder(out) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
     return Path(out)
 
 
-def _files(recipe: Recipe, model: nn.Module) -> dict[str, bytes]:
+def _files(recipe: Recipe, model: nn.Module, history: Sequence[EpochDone], device: str) -> dict[str, bytes]:
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = save(state)
-    card = _card(recipe, model, weights)
+    card = _card(recipe, model, weights, _cost(recipe, history, device))
     numbers = json.dumps(expected(model), indent=1) + "\n"
     return {
-        "card.toml": tomli_w.dumps(card.model_dump(mode="json")).encode(),
+        "card.toml": tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)).encode(),
         "recipe.toml": tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)).encode(),
         "model.safetensors": weights,
         "expected.json": numbers.encode(),
+        "training.jsonl": "".join(map(log_line, history)).encode(),
     }
 
 
-def _card(recipe: Recipe, model: nn.Module, weights: bytes) -> ModelCard:
+def _cost(recipe: Recipe, history: Sequence[EpochDone], device: str) -> Training | None:
+    if not history:
+        return None
+    seconds = sum(done.seconds for done in history)
+    speed = sum(done.images_per_second * done.seconds for done in history) / seconds
+    named = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU"
+    return Training(
+        objective=recipe.objective.name,
+        epochs=len(history),
+        seconds=round(seconds, 1),
+        images_per_second=round(speed, 1),
+        device=named,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | None) -> ModelCard:
     data = load_dataset(recipe.data, split="eval")
-    objective, rho = recipe.objective, noise_ratio(model)
-    threat = "none" if objective.name == "standard" else f"{objective.norm} {objective.eps:g}"
-    kind = "Gaussian noise" if rho > 0 else "standard" if threat == "none" else f"PGD-trained at {threat}"
+    objective, front = recipe.objective, recipe.architecture.name == "vone"
+    threat = f"{objective.norm} {objective.eps:g}" if objective.eps else "none"
+    what = recipe.title or (f"{objective.name} at {threat}" if objective.eps else objective.name)
     return ModelCard(
         name=recipe.name,
-        title=f"{recipe.architecture.name} on {recipe.data}, {kind}",
+        title=f"{recipe.architecture.name} on {recipe.data}, {what}",
         family=recipe.family,
         seed=recipe.seed,
         data=recipe.data,
         input_shape=tuple(data.inputs.shape[1:]),
         classes=list(data.classes),
         threat=threat,
-        rho=rho,
+        rho=noise_ratio(model),
+        front_end="vone" if front else "none",
         variants=variant_names(model),
         origin=f"trained by `robustgeom train` from the recipe beside this card; {recipe.data} is MIT-licensed",
-        paper="Madry et al. 2018, arXiv:1706.06083" if objective.name == "pgd_at" else "",
+        paper=recipe.paper,
         architecture=Architecture(name=recipe.architecture.name, arguments=recipe.architecture.arguments),
         weights=Weights(bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest()),
+        training=cost,
     )
 
 
 def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:
-    """Return the logits of the first 8 samples, under keyed noise draw 0 where the model has noise."""
+    """Return the logits of the first 16 samples, under keyed noise draw 0 where the model has noise."""
     few = data.take(torch.arange(PROBES))
     with torch.no_grad():
         logits = _target(model, few)(few.inputs)

@@ -17,8 +17,8 @@ def pgd_at(
     labels: Tensor,
     *,
     threat: ThreatModel,
-    steps: int,
-    step_size: float | None,
+    steps: int = 5,
+    step_size: float | None = None,
     generator: Generator,
 ) -> Tensor:
     """Return the mean cross-entropy in nats on PGD's worst inputs (Madry et al. 2018, arXiv:1706.06083).

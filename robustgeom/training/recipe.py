@@ -1,46 +1,79 @@
-"""A training recipe: everything needed to train a zoo model again, as TOML."""
+"""A training recipe: everything needed to train a zoo model again, as TOML; and families of recipes."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from robustgeom.files import read_toml
+from robustgeom.files import parsed, read_toml
+from robustgeom.models.build import ARCHITECTURES
+from robustgeom.training.objectives import OBJECTIVES, objective_settings
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _known(kind: str, name: str, names: Mapping[str, Any]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(names)}")
+
+
 class Architecture(_Section):
     """An architecture's name and its arguments."""
 
-    name: Literal["cnn", "preact_resnet"]
+    name: str
     arguments: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _exists(self) -> Architecture:
+        _known("architecture", self.name, ARCHITECTURES)
+        return self
 
 
 class Objective(_Section):
-    """What is minimised; norm, eps, steps and step_size belong to pgd_at and are in the input's units."""
+    """What is minimised: an objective's name, its threat (norm and eps in the input's units), other arguments.
 
-    name: Literal["standard", "pgd_at"]
+    Arguments are checked against the objective's signature; a threat is given exactly where the objective has one.
+    """
+
+    name: str
     norm: Literal["linf", "l2"] = "linf"
     eps: float = Field(0.0, ge=0)
-    steps: PositiveInt = 5
-    step_size: PositiveFloat | None = None
+    arguments: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Objective:
+        _known("objective", self.name, OBJECTIVES)
+        settings, threatened, _ = objective_settings(self.name)
+        for argument in self.arguments:
+            _known(f"argument of {self.name}", argument, settings)
+        if threatened != (self.eps > 0):
+            raise ValueError(
+                f"{self.name} takes {'eps > 0' if threatened else 'no eps'}, got eps = {self.eps:g}"
+            )
+        return self
 
 
 class Optimiser(_Section):
-    """SGD with Nesterov momentum under a one-cycle schedule; `lr` is its peak."""
+    """SGD with Nesterov momentum, or AdamW; `lr` is the peak of the schedule.
 
+    one-cycle rises over the first 30 % of all steps and falls to 0; cosine falls from the start; constant stays.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
     epochs: PositiveInt
     batch_size: PositiveInt = 256
     lr: PositiveFloat = 0.1
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
 
 
 class Augmentation(_Section):
@@ -50,19 +83,100 @@ class Augmentation(_Section):
     shift: NonNegativeInt = 0
 
 
+class Averaging(_Section):
+    """Exponential averaging of weights and buffers over steps; the average is the result. 0: none."""
+
+    decay: float = Field(0.0, ge=0, lt=1)
+
+
+class Validation(_Section):
+    """What is looked at after every epoch, on the first `images` of the validation split, classes balanced.
+
+    steps: of PGD at the objective's threat; without a threat only clean accuracy is measured. keep: the last weights or
+    those of the best epoch, by robust accuracy where there is a threat. patience: stop after so many epochs without
+    a better one; 0: never.
+    """
+
+    images: PositiveInt = 1000
+    steps: PositiveInt = 10
+    keep: Literal["last", "best"] = "last"
+    patience: NonNegativeInt = 0
+
+
+class Precision(_Section):
+    """Automatic mixed precision in the passes of training; none on processors without it is the quickest."""
+
+    amp: Literal["none", "bfloat16", "float16"] = "none"
+
+
 class Recipe(_Section):
     """One training run; `seed` fixes initialisation, order, augmentation, noise and attacks."""
 
     name: str
     family: str
+    title: str = ""
+    paper: str = ""
     seed: int = 0
     data: Literal["fashion-mnist"] = "fashion-mnist"
     architecture: Architecture
     objective: Objective
     optimiser: Optimiser
-    augmentation: Augmentation = Augmentation(shift=0)
+    augmentation: Augmentation = Augmentation()
+    averaging: Averaging = Averaging(decay=0.0)
+    validation: Validation = Validation()
+    precision: Precision = Precision()
+
+
+class Member(BaseModel):
+    """One model of a family: a name, how many training seeds, and what differs from the family's sections."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+    seeds: PositiveInt = 1
+
+
+class Family(BaseModel):
+    """Recipes that share sections, in the order of training: common sections, then [[models]]."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    models: list[Member] = Field(min_length=1)
 
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; raises `ContentError` that names the first field that does not fit."""
     return read_toml(path, Recipe, "recipe", fix="a recipe of the zoo")
+
+
+def is_family(path: str | Path) -> bool:
+    """Return whether the file holds a family of recipes; False where it cannot be read."""
+    try:
+        return "models" in tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+
+
+def read_family(path: str | Path) -> list[Recipe]:
+    """Return the recipes of a family file: NAME for seed 0, then NAME-s1, NAME-s2.
+
+    A model's own sections are laid over the family's, field by field. Raises `ContentError` as `read_recipe`.
+    """
+    family = read_toml(path, Family, "family of recipes", fix="zoo/family.toml")
+    shared = family.model_extra or {}
+    found = [
+        _merged(shared, {**(member.model_extra or {}), "name": _named(member.name, seed), "seed": seed})
+        for member in family.models
+        for seed in range(member.seeds)
+    ]
+    return [parsed(fields, path, Recipe, "recipe") for fields in found]
+
+
+def _named(name: str, seed: int) -> str:
+    return f"{name}-s{seed}" if seed else name
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        kept = both.get(key)
+        both[key] = _merged(kept, value) if isinstance(kept, dict) and isinstance(value, dict) else value
+    return both

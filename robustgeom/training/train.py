@@ -1,40 +1,111 @@
-"""Train a model from a recipe into a zoo folder."""
+"""Train a model from a recipe, or a family of them, into zoo folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import OutputError
+from robustgeom.files import refuse_existing
 from robustgeom.training.export import write_zoo_folder
-from robustgeom.training.loop import EpochDone, fit
-from robustgeom.training.recipe import Recipe, read_recipe
+from robustgeom.training.log import Logger, jsonl
+from robustgeom.training.loop import fit
+from robustgeom.training.recipe import Recipe, read_family, read_recipe
+from robustgeom.training.run import EpochDone
 
-__all__ = ["train"]
+__all__ = ["Hooks", "train", "train_family"]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who is told: `epoch` after every epoch of the model named, `step` after every step, `note` what is left out."""
+
+    epoch: Sequence[Logger] = ()
+    step: Callable[[str, int, int, float], None] | None = None
+    note: Callable[[str], None] | None = None
 
 
 def train(
-    recipe: str | Path | Recipe, *, out: str | Path, progress: Callable[[EpochDone], None] | None = None
+    recipe: str | Path | Recipe, *, out: str | Path, device: str = "cpu", hooks: Hooks | None = None
 ) -> Path:
     """Train the recipe's network and write it as the zoo folder `out`; return the folder.
 
-    A run that was cut off goes on from `out`.checkpoint, which is removed at the end. Raises `ContentError`
-    on a damaged recipe or missing data, `OutputError` where `out` exists or cannot be written.
+    A run that was cut off goes on from `out`.checkpoint, and tells of every epoch in `out`.jsonl; both are gone at
+    the end, when the folder has the log. Raises `ContentError` on a damaged recipe or missing data, `OutputError`
+    where `out` exists, cannot be written or is trained by another process.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    folder = Path(out)
-    if folder.exists():
-        raise OutputError(
-            "a folder that does not exist yet", got=str(folder), fix="another --out, or move it"
-        )
+    folder, told = Path(out), hooks or Hooks()
+    refuse_existing(folder)
     data = load_dataset(chosen.data, split="train"), load_dataset(chosen.data, split="validation")
-    checkpoint = folder.with_name(folder.name + ".checkpoint")
+    checkpoint, log = (folder.with_name(f"{folder.name}.{end}") for end in ("checkpoint", "jsonl"))
+    with _alone(folder):
+        if not checkpoint.exists():
+            log.unlink(missing_ok=True)
+        step = told.step
+
+        def progress(done: EpochDone) -> None:
+            for logger in (jsonl(log), *told.epoch):
+                logger(chosen.name, done)
+
+        trained = fit(
+            chosen,
+            *data,
+            checkpoint=checkpoint,
+            device=device,
+            progress=progress,
+            tick=None if step is None else lambda *args: step(chosen.name, *args),
+        )
+        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device)
+        for file in (checkpoint, log):
+            file.unlink(missing_ok=True)
+    return written
+
+
+def train_family(
+    family: str | Path, *, out: str | Path, device: str = "cpu", hooks: Hooks | None = None
+) -> list[Path]:
+    """Train every recipe of a family file, in its order, into a folder of its name below `out`; return the new ones.
+
+    What is there already is left alone, and what another process trains is left to it, so that an interrupted
+    run goes on and several processes share the work. Raises as `train` and `read_family`.
+    """
+    told, written = hooks or Hooks(), []
+    for recipe in read_family(family):
+        folder = Path(out) / recipe.name
+        if folder.exists():
+            if told.note is not None:
+                told.note(f"{recipe.name}: there already")
+            continue
+        try:
+            written.append(train(recipe, out=folder, device=device, hooks=hooks))
+        except _BusyError as busy:
+            if told.note is not None:
+                told.note(f"{recipe.name}: {busy}")
+    return written
+
+
+class _BusyError(OutputError):
+    """Another process is at it."""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes off the folder while it is made; what they hold goes with them, however they end."""
+    path = folder.with_name(f"{folder.name}.lock")
     try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as mark:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+            path.unlink(missing_ok=True)
+    except BlockingIOError as error:
+        raise _BusyError(
+            "a folder of our own", got="one that another process trains", fix="waiting"
+        ) from error
     except OSError as error:
         raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
-    model = fit(chosen, *data, checkpoint=checkpoint, progress=progress)
-    written = write_zoo_folder(chosen, model, folder)
-    checkpoint.unlink(missing_ok=True)
-    return written

@@ -10,7 +10,18 @@ from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model
-from robustgeom.models.noise import GaussianNoise, noise_context, noise_frozen, noise_off, noise_ratio
+from robustgeom.models.noise import (
+    NOISES,
+    FixedNoise,
+    GaussianNoise,
+    calibrate,
+    has_noise,
+    noise_context,
+    noise_frozen,
+    noise_off,
+    noise_ratio,
+    reseed_noise,
+)
 
 
 def layer(channels=3, rho=1.0, key="a", **settings):
@@ -310,3 +321,117 @@ def test_the_shipped_stochastic_network_has_the_ratio_its_card_states():
     torch.testing.assert_close(
         found, torch.full((32,), 1 / read_card("fmnist-cnn-gaussian").rho), rtol=0.06, atol=0
     )
+
+
+# --- kinds of noise, and calibration ------------------------------------------------------------------------------
+
+
+def rates(n=400, seed=0):
+    """Activations as rates are: not negative, of differing means and variances."""
+    g = torch.Generator().manual_seed(seed)
+    scale = torch.tensor([0.2, 1.0, 5.0]).view(1, 3, 1, 1)
+    return scale * torch.randn(n, 3, 4, 4, generator=g).abs()
+
+
+def measured_ratio(module, x, draws=200):
+    """Noise variance over variance over images, a channel: both averaged over units, from many draws."""
+    noise = torch.stack([(module(x) - x).square().mean((0, 2, 3)) for _ in range(draws)]).mean(0)
+    return noise / x.var(0).mean((1, 2))
+
+
+@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("rho", [0.3, 3.0])
+def test_every_kind_has_the_stated_ratio_in_every_channel(kind, rho):
+    x = rates()
+    module = NOISES[kind](3, rho=rho, key="a").eval()
+    calibrate(module, x)
+    torch.testing.assert_close(measured_ratio(module, x), torch.full((3,), rho), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_shared_statistics_have_the_ratio_over_all_units(kind):
+    x = rates()
+    module = NOISES[kind](3, rho=2.0, key="a", shared=True).eval()
+    calibrate(module, x)
+    noise = torch.stack([(module(x) - x).square().mean() for _ in range(200)]).mean()
+    assert (noise / x.var(0).mean()).item() == pytest.approx(2.0, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_training_follows_the_statistics_that_calibration_finds(kind):
+    x = rates(4000)
+    trained, set_at_once = (NOISES[kind](3, rho=1.0, key="a") for _ in range(2))
+    trained.train()
+    for batch in x.split(100):
+        trained(batch)
+    calibrate(set_at_once, x)
+    for name in trained.statistics:
+        torch.testing.assert_close(getattr(trained, name), getattr(set_at_once, name), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_growing_weights_grow_the_noise_of_every_kind(kind):
+    x = rates()
+    small, large = (NOISES[kind](3, rho=1.0, key="a").eval() for _ in range(2))
+    calibrate(small, x)
+    calibrate(large, 1000 * x)
+    with noise_context(0, range(len(x))):
+        torch.testing.assert_close(large(1000 * x) / 1000, small(x), rtol=1e-3, atol=1e-5)
+
+
+def test_poisson_variance_is_a_line_in_the_activation_and_multiplicative_a_parabola():
+    x = rates(2000)
+    poisson, product = (NOISES[k](3, rho=1.0, key="a").eval() for k in ("poisson", "multiplicative"))
+    for module in (poisson, product):
+        calibrate(module, x)
+    level = torch.tensor([0.0, 1.0, 2.0, 4.0]).view(4, 1, 1, 1).expand(4, 3, 1, 1)
+    variance = poisson.deviation(level).square()
+    least = variance[0]
+    assert (least > 0).all()
+    torch.testing.assert_close(variance[2] - least, 2 * (variance[1] - least))
+    torch.testing.assert_close(variance[3] - least, 4 * (variance[1] - least))
+    # VOneNet's constants: k (x + 0.2) at a mean activation of 1.1.
+    torch.testing.assert_close(least / (variance[1] - least), 0.18 * x.mean((0, 2, 3)).view(3, 1, 1))
+    torch.testing.assert_close(product.deviation(2 * level), 2 * product.deviation(level))
+
+
+def test_fixed_noise_has_its_sigma_whatever_comes_in():
+    module = FixedNoise(0.25, key="a").eval()
+    for scale in (1, 1000):
+        x = scale * torch.rand(200, 3, 8, 8)
+        assert offsets(module, x).std().item() == pytest.approx(0.25, rel=0.02)
+    assert has_noise(module)
+    assert noise_ratio(module) == 0
+    assert not has_noise(FixedNoise(0.0, key="a"))
+    with pytest.raises(InputError, match="sigma >= 0"):
+        FixedNoise(-1.0, key="a")
+
+
+def test_calibration_measures_a_layer_behind_another_without_the_first_ones_noise():
+    model = nn.Sequential(layer(rho=5.0, key="a"), nn.Linear(3, 3), layer(rho=2.0, key="b"))
+    x = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    calibrate(model, x, batch=64)
+    torch.testing.assert_close(model[0].variance, x.var(0))
+    torch.testing.assert_close(model[2].variance, model[1](x).detach().var(0))
+    with pytest.raises(InputError, match="at least two inputs"):
+        calibrate(model, x[:1])
+
+
+def test_calibration_leaves_mode_weights_and_the_global_stream():
+    model = nn.Sequential(nn.BatchNorm1d(3), layer(key="a")).train()
+    before, state = copy.deepcopy(model[0].state_dict()), torch.get_rng_state()
+    calibrate(model, torch.rand(20, 3, generator=torch.Generator().manual_seed(0)))
+    assert model.training
+    assert model[0].training
+    assert all(torch.equal(v, before[k]) for k, v in model[0].state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_reseeding_a_model_reseeds_every_layer():
+    model = nn.Sequential(layer(key="a"), FixedNoise(1.0, key="b"))
+    reseed_noise(model, 4)
+    first = model(zeros(2, 3))
+    reseed_noise(model, 4)
+    assert torch.equal(model(zeros(2, 3)), first)
+    reseed_noise(model, 5)
+    assert not torch.equal(model(zeros(2, 3)), first)

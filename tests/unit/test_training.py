@@ -8,10 +8,12 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.errors import ContentError
 from robustgeom.models.noise import GaussianNoise
 from robustgeom.threat import ThreatModel
-from robustgeom.training.loop import augment, fit, share_correct
+from robustgeom.training.augment import augment
+from robustgeom.training.loop import fit as fit_with_history
 from robustgeom.training.pgd_at import pgd_at
 from robustgeom.training.recipe import Augmentation, read_recipe
 from robustgeom.training.standard import standard
+from robustgeom.training.validate import share_correct
 
 RECIPE = """
 name = "toy"
@@ -66,12 +68,16 @@ def variation(path, name):
         arguments = {**base.architecture.arguments, "rho": 1.0, "noisy": ["conv1", "hidden"]}
         return recipe(path, architecture=base.architecture.model_copy(update={"arguments": arguments}))
     if name == "adversarial":
-        changed = {"name": "pgd_at", "eps": 0.1, "steps": 2}
+        changed = {"name": "pgd_at", "eps": 0.1, "arguments": {"steps": 2}}
         return recipe(path, objective=base.objective.model_copy(update=changed))
     if name == "resnet":
         changed = {"name": "preact_resnet", "arguments": {"classes": 3, "widths": [8, 8, 8]}}
         return recipe(path, architecture=base.architecture.model_copy(update=changed))
     return base
+
+
+def fit(*args, **options):
+    return fit_with_history(*args, **options).model
 
 
 class Cut(Exception):  # noqa: N818
@@ -176,8 +182,23 @@ def test_a_recipe_is_read_with_its_defaults(path):
         ("epochs = 3", "epoch = 3", "at optimiser.epoch"),
         ("lr = 0.05", "lr = -1", "greater than 0 at optimiser.lr"),
         ("lr = 0.05", "momentum = 1.0", "less than 1 at optimiser.momentum"),
-        ('name = "cnn"', 'name = "cnnn"', "'cnn' or 'preact_resnet' at architecture.name"),
-        ('name = "standard"', 'name = "trades"', "'standard' or 'pgd_at' at objective.name"),
+        ('name = "cnn"', 'name = "cnnn"', "unknown architecture 'cnnn'; known: cnn, .* at architecture"),
+        (
+            'name = "standard"',
+            'name = "trade"',
+            "unknown objective 'trade'; known: .*standard.* at objective",
+        ),
+        (
+            'name = "standard"',
+            'name = "standard"\neps = 0.1',
+            "standard takes no eps, got eps = 0.1 at objective",
+        ),
+        ('name = "standard"', 'name = "pgd_at"', "pgd_at takes eps > 0, got eps = 0 at objective"),
+        (
+            'name = "standard"',
+            'name = "pgd_at"\neps = 0.1\narguments = { step = 3 }',
+            "unknown argument of pgd_at 'step'; known: steps, step_size.* at objective",
+        ),
         ('name = "standard"', 'name = "pgd_at"\nnorm = "l1"', "'linf' or 'l2' at objective.norm"),
         ('name = "standard"', 'name = "pgd_at"\neps = -0.1', "greater than or equal to 0 at objective.eps"),
         ("shift = 1", "shift = -1", "at augmentation.shift"),

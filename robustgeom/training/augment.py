@@ -1,0 +1,33 @@
+"""Random flips and shifts of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustgeom.training.recipe import Augmentation
+
+__all__ = ["augment"]
+
+
+def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+    """Return images (n, c, h, w), each flipped or not and shifted by whole pixels (zeros come in).
+
+    The generator is on the images' device.
+
+    >>> augment(torch.ones(2, 1, 4, 4), Augmentation(flip=True, shift=0), Generator()).min().item()
+    1.0
+    """
+    device = images.device
+    if settings.flip:
+        flipped = torch.rand(len(images), generator=generator, device=device) < 0.5
+        images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
+    if settings.shift:
+        n, c, h, w = images.shape
+        padded = nn.functional.pad(images, [settings.shift] * 4)
+        dy, dx = torch.randint(0, 2 * settings.shift + 1, (2, n), generator=generator, device=device)
+        image, channel, row, column = (torch.arange(k, device=device) for k in (n, c, h, w))
+        rows = (dy[:, None] + row).view(n, 1, h, 1)
+        columns = (dx[:, None] + column).view(n, 1, 1, w)
+        images = padded[image.view(n, 1, 1, 1), channel.view(1, c, 1, 1), rows, columns]
+    return images
