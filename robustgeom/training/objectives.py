@@ -1,38 +1,48 @@
-"""Training objectives by name, and what a recipe may set for each."""
+"""Objectives by name, and what each of them takes."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any
 
 from robustgeom.registry import Registry
 
-__all__ = ["OBJECTIVES", "Settings", "objective_settings"]
+__all__ = ["OBJECTIVES", "objective_needs", "objective_settings"]
 
-OBJECTIVES = Registry(
-    "objective",
-    {
-        "pgd_at": "robustgeom.training.pgd_at:pgd_at",
-        "standard": "robustgeom.training.standard:standard",
-    },
+_NAMES = (
+    "fast_at",
+    "free_at",
+    "gradient_norm",
+    "label_smoothing",
+    "logit_squeezing",
+    "mart",
+    "noise_augmented",
+    "pgd_at",
+    "standard",
+    "trades",
 )
 
-
-class Settings(NamedTuple):
-    """What an objective takes: arguments with their defaults, whether a threat, whether memory over batches."""
-
-    arguments: dict[str, Any]
-    threat: bool
-    memory: bool
+OBJECTIVES = Registry("objective", {name: f"robustgeom.training.{name}:{name}" for name in _NAMES})
 
 
-def objective_settings(name: str) -> Settings:
-    """Return what the objective `name` takes, from its signature; raises `UnknownNameError`.
+def objective_settings(name: str) -> dict[str, Any]:
+    """Return the settings of an objective with their defaults; raises `UnknownNameError`.
 
-    >>> objective_settings("standard")
-    Settings(arguments={}, threat=False, memory=False)
+    >>> objective_settings("label_smoothing")
+    {'smoothing': 0.1}
     """
-    given = inspect.signature(OBJECTIVES[name]).parameters.values()
-    named = {p.name: p.default for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    arguments = {n: d for n, d in named.items() if n not in ("threat", "memory", "generator")}
-    return Settings(arguments, "threat" in named, "memory" in named)
+    return {n: p.default for n, p in _keywords(name).items() if p.default is not p.empty}
+
+
+def objective_needs(name: str) -> frozenset[str]:
+    """Return what the loop must give an objective, of generator, threat and memory; raises `UnknownNameError`.
+
+    >>> sorted(objective_needs("free_at"))
+    ['generator', 'memory', 'threat']
+    """
+    return frozenset(n for n, p in _keywords(name).items() if p.default is p.empty)
+
+
+def _keywords(name: str) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(OBJECTIVES[name]).parameters
+    return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY}

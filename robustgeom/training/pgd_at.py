@@ -7,6 +7,8 @@ from torch import Generator, Tensor, nn
 
 from robustgeom.attacks.pgd import pgd
 from robustgeom.threat import ThreatModel
+from robustgeom.training._worst import in_eval
+from robustgeom.training.awp import at_worst_weights
 
 __all__ = ["pgd_at"]
 
@@ -17,32 +19,33 @@ def pgd_at(
     labels: Tensor,
     *,
     threat: ThreatModel,
-    steps: int = 5,
-    step_size: float | None = None,
     generator: Generator,
+    steps: int = 10,
+    step_size: float | None = None,
+    awp: float = 0.0,
 ) -> Tensor:
     """Return the mean cross-entropy in nats on PGD's worst inputs (Madry et al. 2018, arXiv:1706.06083).
 
-    inputs: (n, ...); labels: (n,). The attack sees the model in eval mode, so its passes leave batch-norm
-    statistics alone, and every row gets all `steps`, fooled or not.
+    inputs: (n, ...); labels: (n,); threat: linf, l2 or l1. `step_size` is in the input's units, 2.5 eps / steps by
+    default; `awp` is the relative size of adversarial weight perturbation. The attack sees the model in eval mode, so
+    its passes leave batch-norm statistics alone, and every row gets all `steps`, fooled or not. Raises `InputError` on
+    what PGD refuses, and on awp < 0.
 
     >>> import torch
     >>> data = torch.rand(4, 2), torch.zeros(4, dtype=torch.long)
-    >>> settings = dict(threat=ThreatModel("linf", 0.1), steps=2, step_size=None, generator=Generator())
-    >>> pgd_at(nn.Linear(2, 3), *data, **settings).shape
+    >>> threat = ThreatModel("linf", 0.1)
+    >>> pgd_at(nn.Linear(2, 3), *data, threat=threat, steps=2, generator=Generator()).shape
     torch.Size([])
     """
-    training = model.training
-    model.eval()
-    worst = pgd(
-        model,
-        inputs,
-        labels,
-        threat=threat,
-        steps=steps,
-        step_size=step_size,
-        stop_when_fooled=False,
-        generator=generator,
-    )
-    model.train(training)
-    return F.cross_entropy(model(worst), labels)
+    with in_eval(model):
+        worst = pgd(
+            model,
+            inputs,
+            labels,
+            threat=threat,
+            steps=steps,
+            step_size=step_size,
+            stop_when_fooled=False,
+            generator=generator,
+        )
+    return at_worst_weights(model, lambda net: F.cross_entropy(net(worst), labels), awp)

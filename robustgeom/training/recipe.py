@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from robustgeom.files import parsed, read_toml
 from robustgeom.models.build import ARCHITECTURES
-from robustgeom.training.objectives import OBJECTIVES, objective_settings
+from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings
 
 __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
 
@@ -51,7 +51,7 @@ class Objective(_Section):
     @model_validator(mode="after")
     def _fits(self) -> Objective:
         _known("objective", self.name, OBJECTIVES)
-        settings, threatened, _ = objective_settings(self.name)
+        settings, threatened = objective_settings(self.name), "threat" in objective_needs(self.name)
         for argument in self.arguments:
             _known(f"argument of {self.name}", argument, settings)
         if threatened != (self.eps > 0):

@@ -19,7 +19,7 @@ from robustgeom.models.noise import reseed_noise
 from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
 from robustgeom.training.averaging import follow
-from robustgeom.training.objectives import OBJECTIVES, objective_settings
+from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.recipe import Optimiser, Recipe
 from robustgeom.training.validate import share_correct, share_robust
 
@@ -118,7 +118,7 @@ class Run:
         chosen, amp = self.recipe.objective, self.recipe.precision.amp
         given: dict[str, Any] = {**chosen.arguments, "generator": generator}
         given |= {"threat": self.threat} if self.threat is not None else {}
-        given |= {"memory": self.memory} if objective_settings(chosen.name).memory else {}
+        given |= {"memory": self.memory} if "memory" in objective_needs(chosen.name) else {}
         mixed = torch.autocast(
             torch.device(self.device).type, getattr(torch, amp, torch.bfloat16), enabled=amp != "none"
         )
