@@ -57,14 +57,15 @@ def fit(
             now = perf_counter()
             left = (now - began) / (run.step - first) * (run.steps - run.step)
             told = run.end_epoch(left) if run.step % run.per_epoch == 0 else None
-            if told or interrupt.pressed or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                write_checkpoint(checkpoint, run.state())
-                saved = now
             if tick is not None:
                 tick(run.step, run.steps, left)
+            pressed = interrupt.pressed  # asked once: what is raised for has been kept
+            if told or pressed or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                write_checkpoint(checkpoint, run.state())
+                saved = now
             if told and progress is not None:
                 progress(told)
-            if interrupt.pressed:
+            if pressed:
                 raise KeyboardInterrupt
         model = run.result()
         calibrate(model, validation.inputs[:_CALIBRATION_IMAGES].to(device))
