@@ -15,7 +15,7 @@ from robustgeom.registry import MEASURES
 from robustgeom.report.tables import Histogram
 from robustgeom.stats import Interval
 
-__all__ = ["COLOURS", "accuracy_chart", "axis_title", "geometry_chart", "histogram_chart"]
+__all__ = ["COLOURS", "accuracy_chart", "axis_title", "geometry_chart", "histogram_chart", "sweep_chart"]
 
 COLOURS = ("#2f7fc8", "#d2622a", "#2a9a6a", "#9a6ad6", "#c8508c", "#8f7d1e", "#3a92a3", "#7d838c")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2, 1, 2], [1, 3], [12, 3, 3, 3])
@@ -120,6 +120,29 @@ def geometry_chart(
     )
     bars = base.mark_rule().encode(y=alt.Y("low:Q", title=axis_title(rows[0]["measure"])), y2="high:Q")
     return alt.layer(bars, line, points).properties(width="container", height=190)
+
+
+def sweep_chart(rows: list[dict[str, Any]], seeds: list[dict[str, Any]]) -> alt.LayerChart | alt.FacetChart:
+    """Chart accuracy against the noise level rho: a line with error bars a condition, a small point a training seed.
+
+    `rows`: rho, condition, value, low, high, n; `seeds`: rho, condition, value, model. Levels stand side by side in
+    their order, since they go up by factors from 0.
+    """
+    conditions = list(dict.fromkeys(r["condition"] for r in rows))
+    x = alt.X("rho:O", title="noise variance over signal variance, rho").axis(labelAngle=0)
+    y = alt.Y("value:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
+    base = alt.Chart(_data(rows)).encode(x=x, color=_condition(conditions))
+    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(conditions))
+    bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title="accuracy"), y2="high:Q")
+    shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")]
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=y, shape=_shape(conditions), tooltip=["condition:N", "rho:O", *shares, "n:Q"]
+    )
+    each = alt.Chart(_data(seeds)).encode(x=x, y=y, color=_condition(conditions))
+    dots = each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
+        tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=".1%")]
+    )
+    return alt.layer(bars, line, dots, points).properties(width="container", height=300)
 
 
 def histogram_chart(

@@ -28,6 +28,7 @@ from robustgeom.report.figures import (
 )
 from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
+from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
 from robustgeom.verdicts import by_urgency, check_cost, particulars, remedied, remedy_sentences
 from robustgeom.words import p_text, percent, points, radius_text
@@ -52,12 +53,15 @@ def render(comparison: Comparison) -> str:
     geometry, profile = model_geometry(comparison), profile_figure(comparison)
     charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
     charts += [] if profile is None else [profile]
+    noise = sweep_figures(comparison)
+    charts += noise
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     context = {
         "comparison": comparison,
         "accuracy": accuracy,
         "geometry": geometry,
         "profile": profile,
+        "noise_sweeps": noise,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "budgets": _budgets(comparison),

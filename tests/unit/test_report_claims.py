@@ -16,7 +16,10 @@ N = 100
 
 
 def test_the_claims_name_their_papers():
-    assert set(CLAIM) == {"logit-gap", "late-capacity", "at-keeps-capacity", "noise-helps"}
+    assert set(CLAIM) == {
+        *("logit-gap", "late-capacity", "at-keeps-capacity", "noise-helps"),
+        *("noise-beyond-filters", "noise-costs-clean", "interior-peak"),
+    }
     assert all("arXiv:" in c.source for c in CLAIMS)
 
 

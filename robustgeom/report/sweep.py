@@ -1,0 +1,182 @@
+"""Noise sweeps: one network trained at several noise levels, and the rules of the claims about them; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustgeom.records import RunRecord
+from robustgeom.report.findings import (
+    Finding,
+    NotTestedError,
+    mean_mask,
+    refuse_doubtful,
+    refuse_other_samples,
+)
+from robustgeom.stats import Interval, bootstrap
+from robustgeom.words import percent, points, radius_text
+
+__all__ = [
+    "Sweep",
+    "interior_peak",
+    "nearest_to_three",
+    "noise_beyond_filters",
+    "noise_costs_clean",
+    "sweeps",
+]
+
+LEVELS = 3  # fewer are no sweep
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Records of one family and front end by noise level, ascending; several records of a level are its seeds."""
+
+    name: str
+    levels: dict[float, list[RunRecord]]
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """All records."""
+        return [r for group in self.levels.values() for r in group]
+
+    def interval(self, rho: float, radius: float) -> Interval:
+        """Return the share right at `radius` (0: without attack), seeds averaged, bootstrapped over samples."""
+        return bootstrap(mean_mask(self.levels[rho], radius))
+
+
+def sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
+    """Return every family and front end that was trained, not adversarially, at three noise levels or more."""
+    found: dict[str, dict[float, list[RunRecord]]] = {}
+    for record in records:
+        model = record.header.model
+        if model.front_end != "none" and model.threat == "none":
+            levels = found.setdefault(f"{model.family}, front end {model.front_end}", {})
+            levels.setdefault(model.rho, []).append(record)
+    return [
+        Sweep(name, dict(sorted(levels.items()))) for name, levels in found.items() if len(levels) >= LEVELS
+    ]
+
+
+def nearest_to_three(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the records of the noise level nearest to rho = 3 (in the log), of a V1 front end where there is one.
+
+    rho = 3 is about the noise of the CIFAR network released with Dapello et al. 2021.
+    """
+    fronted = [r for r in records if r.header.model.front_end == "vone"] or list(records)
+    levels = {r.header.model.rho for r in fronted}
+    best = min(levels, key=lambda rho: abs(math.log(max(rho, 1e-9) / 3)), default=0.0)
+    return [r for r in fronted if r.header.model.rho == best]
+
+
+def noise_beyond_filters(records: Sequence[RunRecord]) -> list[Finding]:
+    """With noise the same front end is more robust than its twin trained without.
+
+    Rule: in every sweep with rho = 0, at every headline radius that all its records share, the noise level nearest to
+    rho = 3 (seeds averaged) is more robust than rho = 0: the 95 % paired bootstrap interval over samples lies above
+    0. A record with a failed check leaves the claim untested.
+    """
+    return [f for s in _with_twin(records) for radius in _headlines(s) for f in [_beyond(s, radius)]]
+
+
+def noise_costs_clean(records: Sequence[RunRecord]) -> list[Finding]:
+    """The more noise, the lower the clean accuracy.
+
+    Rule: in every sweep with rho = 0, clean accuracy (seeds averaged) of the largest rho is lower than that of rho =
+    0: the 95 % paired bootstrap interval over samples of the loss lies above 0; and from rho = 1 on no level is more
+    accurate than the one before by an interval above 0.
+    """
+    return [f for s in _with_twin(records) for f in _costs(s)]
+
+
+def interior_peak(records: Sequence[RunRecord]) -> list[Finding]:
+    """Robust accuracy peaks at an intermediate noise level.
+
+    Rule: in every sweep with rho = 0, at the largest headline radius at which some level keeps at least 10 % (seeds
+    averaged), the best level is neither the smallest nor the largest, and is more robust than both: the 95 % paired
+    bootstrap intervals over samples lie above 0. A record with a failed check leaves the claim untested.
+    """
+    return [f for s in _with_twin(records) for f in _peak(s)]
+
+
+def _with_twin(records: Sequence[RunRecord]) -> list[Sweep]:
+    found = [s for s in sweeps(records) if 0 in s.levels]
+    if not found:
+        raise NotTestedError(
+            "needs a sweep: one front end trained at rho = 0 and at two more levels of noise"
+        )
+    for sweep in found:
+        refuse_other_samples(sweep.records)
+        refuse_doubtful(sweep.records)
+    return found
+
+
+def _headlines(sweep: Sweep) -> list[float]:
+    shared = set.intersection(*(set(r.header.threat.headlines) for r in sweep.records))
+    if not shared:
+        raise NotTestedError(f"{sweep.name}: the records share no headline radius")
+    return sorted(shared)
+
+
+def _place(sweep: Sweep, radius: float) -> str:
+    norm = sweep.records[0].header.threat.norm
+    return f"{norm} {radius_text(radius, norm)}" if radius else "clean"
+
+
+def _gain(sweep: Sweep, high: float, low: float, radius: float) -> Interval:
+    """How much more often the level `high` is right than `low`, on the same samples."""
+    first, second = (mean_mask(sweep.levels[rho], radius) for rho in (high, low))
+    return bootstrap(first - second)
+
+
+def _beyond(sweep: Sweep, radius: float) -> Finding:
+    noisy = [r for r in sweep.records if r.header.model.rho > 0]
+    rho = nearest_to_three(noisy)[0].header.model.rho
+    gain = _gain(sweep, rho, 0.0, radius)
+    text = f"{sweep.name} at {_place(sweep, radius)}: {_share(sweep, rho, radius)} at rho {rho:g}, "
+    text += f"{_share(sweep, 0.0, radius)} without noise, difference {points(gain)} (n={gain.n})"
+    return Finding(gain.low > 0, gain, text)
+
+
+def _costs(sweep: Sweep) -> list[Finding]:
+    levels = list(sweep.levels)
+    loss = _gain(sweep, 0.0, levels[-1], 0.0)
+    text = f"{sweep.name}: clean accuracy {_share(sweep, 0.0, 0.0)} without noise, "
+    text += f"{_share(sweep, levels[-1], 0.0)} at rho {levels[-1]:g}, loss {points(loss)} (n={loss.n})"
+    found = [Finding(loss.low > 0, loss, text)]
+    for low, high in pairwise(levels):
+        fall = _gain(sweep, low, high, 0.0)
+        if low >= 1 and fall.high < 0:
+            found.append(
+                Finding(False, fall, f"{sweep.name}: clean accuracy rises from rho {low:g} to {high:g}")
+            )
+    return found
+
+
+def _peak(sweep: Sweep) -> list[Finding]:
+    shares: dict[float, dict[float, float]] = {
+        radius: {rho: float(mean_mask(group, radius).mean()) for rho, group in sweep.levels.items()}
+        for radius in _headlines(sweep)
+    }
+    telling = [radius for radius, by in shares.items() if max(by.values()) >= 0.1]
+    if not telling:
+        raise NotTestedError(f"{sweep.name}: no level keeps 10 % at a headline radius")
+    radius, levels = max(telling), list(sweep.levels)
+    best = max(shares[radius], key=shares[radius].__getitem__)
+    place, found = f"{sweep.name} at {_place(sweep, radius)}", []
+    for end in (levels[0], levels[-1]):
+        gain = _gain(sweep, best, end, radius)
+        text = f"{place}: best at rho {best:g} ({_share(sweep, best, radius)}), rho {end:g} "
+        text += f"{_share(sweep, end, radius)}, difference {points(gain)} (n={gain.n})"
+        found.append(Finding(best != end and gain.low > 0, gain, text))
+    return found
+
+
+def _share(sweep: Sweep, rho: float, radius: float) -> str:
+    share: NDArray[np.float64] = mean_mask(sweep.levels[rho], radius)
+    return percent(float(share.mean()))

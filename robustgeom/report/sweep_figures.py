@@ -1,0 +1,70 @@
+"""The chart of a noise sweep with its finding and data table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustgeom.report.charts import sweep_chart
+from robustgeom.report.compare import Comparison
+from robustgeom.report.figures import Figure
+from robustgeom.report.findings import NotTestedError, refuse_other_samples
+from robustgeom.report.sweep import Sweep, sweeps
+from robustgeom.words import percent, radius_text
+
+__all__ = ["sweep_figures"]
+
+
+def sweep_figures(comparison: Comparison) -> list[Figure]:
+    """Return one chart a sweep among the compared records: clean and robust accuracy against rho."""
+    found = sweeps([m.record for m in comparison.models if not m.partial])
+    return [_figure(comparison, sweep, i) for i, sweep in enumerate(found) if _matched(sweep)]
+
+
+def _matched(sweep: Sweep) -> bool:
+    try:
+        refuse_other_samples(sweep.records)
+    except NotTestedError:
+        return False
+    return True
+
+
+def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
+    conditions = {"clean": 0.0} | {
+        f"{comparison.norm} {radius_text(r, comparison.norm)}": r for r in comparison.headlines
+    }
+    rows: list[dict[str, Any]] = []
+    seeds: list[dict[str, Any]] = []
+    for condition, radius in conditions.items():
+        for rho, group in sweep.levels.items():
+            i = sweep.interval(rho, radius)
+            common = {"rho": rho, "condition": condition}
+            rows.append(
+                {**common, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "seeds": len(group)}
+            )
+            seeds += [
+                {**common, "model": r.name, "value": float(r.robust_mask(radius).mean())} for r in group
+            ]
+    body = tuple(
+        (
+            f"{r['rho']:g}",
+            r["condition"],
+            *(percent(r[c]) for c in ("value", "low", "high")),
+            r["n"],
+            r["seeds"],
+        )
+        for r in rows
+    )
+    columns = ("rho", "condition", "accuracy", "low", "high", "samples", "seeds")
+    title = f"Accuracy against noise: {sweep.name}"
+    return Figure(f"noise-{index}", title, _finding(rows), sweep_chart(rows, seeds), columns, body)
+
+
+def _finding(rows: list[dict[str, Any]]) -> str:
+    """Say for each condition at which level it is best, and what it is at both ends."""
+    parts = []
+    for condition in dict.fromkeys(r["condition"] for r in rows):
+        own = [r for r in rows if r["condition"] == condition]
+        best, ends = max(own, key=lambda r: r["value"]), (own[0], own[-1])
+        said = ", ".join(f"{percent(e['value'])} at {e['rho']:g}" for e in ends)
+        parts.append(f"{condition}: best at rho {best['rho']:g} with {percent(best['value'])} ({said})")
+    return "; ".join(parts).capitalize() + "."
