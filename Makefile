@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-all lint tables reports bench clean
+.PHONY: install demo test test-all lint zoo-check zoo-full tables reports bench clean
 
 install: $(VENV)/installed
 
@@ -27,6 +27,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+zoo-check: install  ## every model reproduces its expected.json
+	$(BIN)/pytest -n 2 tests/content -k "reproduces or folder"
+
+zoo-full: install  ## every figure on the cards, measured again: hours
+	$(BIN)/pytest -m slow tests/content/test_zoo_figures.py
+
 tables: install  ## write the README tables of attacks/, zoo/ and reports/ again
 	$(BIN)/python -m robustgeom.report.readme
 
@@ -35,4 +41,4 @@ reports: install  ## evaluate the whole zoo again; move reports/fashion-mnist-zo
 	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 200 --out reports/fashion-mnist-zoo
 
 bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
-	for part in attacks autoattack strength fast checks planted journal geometry; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
+	for part in attacks autoattack strength fast checks planted journal geometry training; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robustgeom import content
+from robustgeom.stats import wilson
 from robustgeom.words import radius_text
 
 __all__ = ["ls"]
@@ -23,11 +24,11 @@ _COLUMNS = {
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([*_COLUMNS, "data"]), default="models")
+@click.argument("kind", type=click.Choice([*_COLUMNS, "zoo", "data"]), default="models")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(kind: str, *, as_json: bool) -> None:
-    """List models, suites, attacks or data sets."""
-    rows = _data() if kind == "data" else _rows(*_COLUMNS[kind])
+    """List models, suites, attacks, data sets, or the zoo's models with their figures."""
+    rows = _data() if kind == "data" else _zoo() if kind == "zoo" else _rows(*_COLUMNS[kind])
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -50,6 +51,30 @@ def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
             continue
         found.append({column: card.get(column, "") for column in columns})
     return found
+
+
+def _zoo() -> list[dict[str, Any]]:
+    """Return each model with its clean accuracy on all test images and its robust accuracies with intervals."""
+    from robustgeom.models.card import read_card
+
+    found = []
+    for name in content.names("model"):
+        card = read_card(name)
+        facts = json.loads(content.find("model", name).with_name("expected.json").read_text())
+        clean = wilson(facts["test_correct"], facts["test_n"])
+        robust = [
+            f"{f.norm} {radius_text(f.eps, f.norm)}: {_share(f.value, f.low, f.high)}"
+            for f in card.figures
+            if f.eps > 0 and f.suite.startswith("zoo-")
+        ]
+        against = card.threat if card.rho == 0 else f"{card.threat}, rho {card.rho:g}"
+        row = {"name": name, "trained": against, "clean": _share(clean.value, clean.low, clean.high)}
+        found.append({**row, "robust": robust})
+    return found
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _data() -> list[dict[str, Any]]:
