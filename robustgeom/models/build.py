@@ -18,6 +18,7 @@ ARCHITECTURES = Registry(
         "cnn": "robustgeom.models.cnn:CNN",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
         "vone": "robustgeom.models.vone:VOneNet",
+        "wide_resnet": "robustgeom.models.wide_resnet:WideResNet",
     },
 )
 

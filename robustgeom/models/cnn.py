@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustgeom.models.parts import Normalise, activation, known_stages
+from robustgeom.models.parts import activation, known_stages
+from robustgeom.models.stem import REDUCED_FROM, entry, normalisation
 
 __all__ = ["CNN"]
 
@@ -16,14 +17,17 @@ class CNN(nn.Module):
     """Two stride-2 5x5 convolutions (32 and 64 channels), a 128-unit layer, a linear read-out.
 
     Images (n, channels, size, size) in [0, 1] to logits (n, classes), computed in channels_last, which is
-    faster on a CPU. `rho` is the noise-to-signal variance ratio at the stages named in `noisy` (any of conv1,
-    conv2, hidden), ahead of their ReLU.
+    faster on a CPU. From 64 pixels on a stem comes first, a stride-2 7x7 convolution (32 channels) and max pooling.
+    With `stem` "none" the network takes feature maps (n, channels, size, size) of a front end, neither normalised nor
+    reduced. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the stages
+    named in `noisy` (any of stem, conv1, conv2, hidden), ahead of their ReLU. Raises `InputError` and
+    `UnknownNameError`.
 
     >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
 
-    stages = ("conv1", "conv2", "hidden")
+    stages: tuple[str, ...] = ("conv1", "conv2", "hidden")
 
     def __init__(
         self,
@@ -31,15 +35,25 @@ class CNN(nn.Module):
         channels: int = 1,
         size: int = 28,
         classes: int = 10,
-        mean: float = 0.286,
-        deviation: float = 0.353,
+        stem: str = "image",
+        mean: float | Sequence[float] = 0.286,
+        deviation: float | Sequence[float] = 0.353,
         rho: float = 0.0,
         noisy: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.normalise = normalisation(stem, channels, mean, deviation)
+        self.stem: nn.Module | None = None
+        reduced = stem == "image" and size >= REDUCED_FROM
+        if reduced:
+            self.stages = ("stem", *self.stages)
         noisy = known_stages(noisy, self.stages)
+        if reduced:
+            self.stem = nn.Sequential(
+                *entry(channels, 32, size), activation("stem", 32, rho=rho, noisy=noisy)
+            )
+            channels, size = 32, (size + 3) // 4
         side = (size + 3) // 4
-        self.normalise = Normalise(mean, deviation)
         self.conv1 = nn.Sequential(
             nn.Conv2d(channels, 32, 5, stride=2, padding=2), activation("conv1", 32, rho=rho, noisy=noisy)
         )
@@ -55,5 +69,6 @@ class CNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
         x = self.normalise(x.contiguous(memory_format=torch.channels_last))
+        x = x if self.stem is None else self.stem(x)
         out: Tensor = self.logits(self.hidden(self.conv2(self.conv1(x))))
         return out

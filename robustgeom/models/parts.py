@@ -14,19 +14,30 @@ __all__ = ["Normalise", "activation", "known_stages"]
 
 
 class Normalise(nn.Module):
-    """Scale images in [0, 1] by a data set's mean and deviation; part of the model, so attacks see raw images."""
+    """Scale images in [0, 1] by a data set's mean and deviation; part of the model, so attacks see raw images.
+
+    mean, deviation: one number, or one a channel for images (n, channels, h, w).
+
+    >>> Normalise([0.0, 0.5], [1.0, 0.5])(torch.ones(1, 2, 1, 1)).flatten().tolist()
+    [1.0, 1.0]
+    """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, mean: float, deviation: float) -> None:
+    def __init__(self, mean: float | Sequence[float], deviation: float | Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("deviation", torch.tensor(deviation))
+        self.register_buffer("mean", _a_channel(mean))
+        self.register_buffer("deviation", _a_channel(deviation))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (x - mean) / deviation."""
         return (x - self.mean) / self.deviation
+
+
+def _a_channel(value: float | Sequence[float]) -> Tensor:
+    """Return one number as it is, and one a channel as (channels, 1, 1)."""
+    return torch.tensor(list(value)).view(-1, 1, 1) if isinstance(value, Sequence) else torch.tensor(value)
 
 
 def known_stages(noisy: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
-"""A small pre-activation residual network."""
+"""Pre-activation residual networks, small by default."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustgeom.models.parts import Normalise, activation, known_stages
+from robustgeom.errors import InputError
+from robustgeom.models.parts import activation, known_stages
+from robustgeom.models.stem import entry, normalisation
 
 __all__ = ["PreActResNet"]
 
@@ -34,42 +37,76 @@ class _Block(nn.Module):
         return out
 
 
+def _stage(
+    stage: str, before: int, after: int, stride: int, *, blocks: int, rho: float, noisy: tuple[str, ...]
+) -> nn.Module:
+    """Return the blocks of a stage; its noise is in the last one, so that a stage has one noise layer."""
+    found = [
+        _Block(
+            after if i else before,
+            after,
+            1 if i else stride,
+            stage=stage,
+            rho=rho,
+            noisy=noisy if i == blocks - 1 else (),
+        )
+        for i in range(blocks)
+    ]
+    return found[0] if blocks == 1 else nn.Sequential(*found)
+
+
 class PreActResNet(nn.Module):
-    """Stem, one pre-activation block a stage (16, 32, 64 channels), mean pooling, a linear read-out.
+    """Stem, three stages of pre-activation blocks (He et al. 2016, arXiv:1603.05027), mean pooling, a linear read-out.
 
     Images (n, channels, size, size) in [0, 1] to logits (n, classes), computed in channels_last, which is
-    several times faster on a CPU. `rho` is the noise-to-signal variance ratio at the stages named in `noisy`
-    (any of stem, stage1, stage2, stage3).
+    several times faster on a CPU. The stem is a 3x3 convolution; from 64 pixels on a stride-2 7x7 convolution and max
+    pooling. With `stem` "none" there is none: the network takes feature maps (n, channels, h, w) of a front end, and
+    does not normalise them. widths: channels of the stages; `stem_width` is the stem's, by default the first of them.
+    `blocks` a stage. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the
+    stages named in `noisy` (any of stem, stage1, stage2, stage3), in a stage's last block. Raises `InputError` and
+    `UnknownNameError`.
 
     >>> PreActResNet().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
 
-    stages = ("stem", "stage1", "stage2", "stage3")
+    stages: tuple[str, ...] = ("stem", "stage1", "stage2", "stage3")
 
     def __init__(
         self,
         *,
         widths: Sequence[int] = (16, 32, 64),
+        blocks: int = 1,
+        stem_width: int | None = None,
         channels: int = 1,
+        size: int = 28,
         classes: int = 10,
-        mean: float = 0.286,
-        deviation: float = 0.353,
+        stem: str = "image",
+        mean: float | Sequence[float] = 0.286,
+        deviation: float | Sequence[float] = 0.353,
         rho: float = 0.0,
         noisy: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        if len(widths) != 3 or blocks < 1:
+            got = f"widths {tuple(widths)} and {blocks} blocks"
+            raise InputError("three widths and blocks >= 1", got=got, fix="widths=(16, 32, 64), blocks=1")
+        self.normalise = normalisation(stem, channels, mean, deviation)
+        if stem == "none":
+            self.stages = self.stages[1:]
         noisy = known_stages(noisy, self.stages)
-        first, second, third = widths
-        self.normalise = Normalise(mean, deviation)
-        stem: list[nn.Module] = [nn.Conv2d(channels, first, 3, padding=1, bias=False)]
-        # The first block starts with its own BN and ReLU, so a ReLU here would be one too many.
-        self.stem = nn.Sequential(*stem, *list(activation("stem", first, rho=rho, noisy=noisy))[:-1])
-        self.stage1 = _Block(first, first, 1, stage="stage1", rho=rho, noisy=noisy)
-        self.stage2 = _Block(first, second, 2, stage="stage2", rho=rho, noisy=noisy)
-        self.stage3 = _Block(second, third, 2, stage="stage3", rho=rho, noisy=noisy)
-        self.norm = nn.BatchNorm2d(third)
-        self.logits = nn.Linear(third, classes)
+        inside, self.stem = channels, nn.Sequential()
+        if stem == "image":
+            inside = widths[0] if stem_width is None else stem_width
+            # The first block starts with its own BN and ReLU, so a ReLU here would be one too many.
+            noise = list(activation("stem", inside, rho=rho, noisy=noisy))[:-1]
+            self.stem = nn.Sequential(*entry(channels, inside, size), *noise)
+        self.stage1, self.stage2, self.stage3 = (
+            _stage(f"stage{i}", before, after, min(i, 2), blocks=blocks, rho=rho, noisy=noisy)
+            for i, (before, after) in enumerate(pairwise((inside, *widths)), 1)
+        )
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.logits = nn.Linear(widths[-1], classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
