@@ -71,7 +71,7 @@ def variation(path, name):
         changed = {"name": "pgd_at", "eps": 0.1, "arguments": {"steps": 2}}
         return recipe(path, objective=base.objective.model_copy(update=changed))
     if name == "resnet":
-        changed = {"name": "preact_resnet", "arguments": {"classes": 3, "widths": [8, 8, 8]}}
+        changed = {"name": "preact_resnet", "arguments": {"classes": 3, "widths": [4, 4, 4]}}
         return recipe(path, architecture=base.architecture.model_copy(update=changed))
     return base
 
