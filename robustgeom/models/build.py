@@ -14,7 +14,11 @@ __all__ = ["ARCHITECTURES", "build"]
 
 ARCHITECTURES = Registry(
     "architecture",
-    {"cnn": "robustgeom.models.cnn:CNN", "preact_resnet": "robustgeom.models.resnet:PreActResNet"},
+    {
+        "cnn": "robustgeom.models.cnn:CNN",
+        "preact_resnet": "robustgeom.models.resnet:PreActResNet",
+        "smoothed": "robustgeom.models.smoothing:smoothed",
+    },
 )
 
 
