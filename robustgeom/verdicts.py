@@ -18,6 +18,9 @@ __all__ = [
     "REMEDY",
     "Remedied",
     "by_urgency",
+    "certificate_line",
+    "certificate_method",
+    "certificate_words",
     "check_cost",
     "check_counts",
     "particulars",
@@ -50,6 +53,34 @@ class Remedied:
 def verdict_line(record: RunRecord) -> str:
     """Return the record's name, verdict and headline numbers in one line."""
     return f"{record.name}: {record.verdict.word}{particulars(record, record.headline)}"
+
+
+def certificate_line(record: RunRecord) -> str:
+    """Return the record's name, what is certain at its strictest headline, and how that was found, in one line."""
+    words, method = certificate_words(record, record.headline), certificate_method(record)
+    return f"{record.name}: {words} Certificates: {method}."
+
+
+def certificate_words(record: RunRecord, radius: float) -> str:
+    """Return what is certain at an evaluated `radius`, what attacks left there, and what is open, in one sentence."""
+    sure, norm = record.certified_accuracy(radius), record.header.threat.norm
+    low, high = (f"{100 * bound:.0f}" for bound in (sure.low, sure.high))
+    certain = (
+        f"At {norm} {radius_text(radius, norm)} {percent(sure.value)} [{low}, {high}] are certified right"
+    )
+    if not any(abs(r - radius) < 1e-12 for r in record.header.threat.grid):
+        return f"{certain}."
+    most = percent(record.robust_accuracy_at(radius).value)
+    return f"{certain}, {most} stood under attack, {percent(record.unsettled(radius))} are open."
+
+
+def certificate_method(record: RunRecord) -> str:
+    """Return how the certificates of a record were made, in words."""
+    known = record.header.plan.get("certificate", {})
+    parts = [f"{known.get('method', 'unknown')} in {known.get('norm', 'an unknown norm')}"]
+    parts += [f"sigma {known['sigma']:g}"] if "sigma" in known else []
+    parts += [f"{known['draws']:,} draws"] if "draws" in known else []
+    return ", ".join([*parts, *([f"alpha {known['alpha']:g}"] if known.get("alpha") else [])])
 
 
 def particulars(record: RunRecord, radius: float) -> str:
