@@ -235,13 +235,22 @@ class RunRecord:
         In the norm of the run; certificates speak of open balls, so a sample's own radius is beyond `radius`. Raises
         `InputError` where the model has no certificates.
         """
+        mask: NDArray[np.bool_] = self.certified_radii() > (
+            self.headline if radius is None else parse_radius(radius)
+        )
+        return mask
+
+    def certified_radii(self) -> NDArray[np.float64]:
+        """Return the radius in which each sample is certain to be right, 0 for none: (n,), in the norm of the run.
+
+        Raises `InputError` where the model has no certificates.
+        """
         if not self.certified:
             fix = "a model that offers them, such as Smoothed, with a suite that has [certify]"
             raise InputError("a record with certificates", got=f"none for {self.name}", fix=fix)
-        table, within = self.tables["certificates"], self.headline if radius is None else parse_radius(radius)
+        table = self.tables["certificates"]
         right = np.asarray(table["prediction"]) == np.asarray(table["label"])
-        mask: NDArray[np.bool_] = right & (np.asarray(table["radius"]) > within)
-        return mask
+        return np.where(right, np.asarray(table["radius"]), 0.0)
 
     def unsettled(self, radius: float | str | None = None) -> float:
         """Return the share of samples that no attack felled at an evaluated `radius` and no certificate covers."""

@@ -26,7 +26,9 @@ def _figure(comparison: Comparison, model: ModelResult, name: str) -> Figure:
     scale, unit = units(comparison)
     grid = [r for r, _ in model.curve]
     bounds = {r: (record.certified_accuracy(r).value, _attacked(model, r)) for r in _fine(grid)}
-    chart = certificate_chart(bounds, norm=norm, headlines=comparison.headlines, scale=scale, unit=unit)
+    chart = certificate_chart(
+        bounds, norm=norm, evaluated=grid, headlines=comparison.headlines, scale=scale, unit=unit
+    )
     columns = (f"eps ({norm})", "right under attack", "certified", "low", "high", "open", "n")
     rows: list[tuple[Cell, ...]] = []
     for radius, attacked in model.curve:

@@ -102,14 +102,15 @@ def certificate_chart(
     bounds: Mapping[float, tuple[float, float]],
     *,
     norm: str,
+    evaluated: Sequence[float] = (),
     headlines: Sequence[float] = (),
     scale: float = 1.0,
     unit: str = "input units",
 ) -> alt.LayerChart | alt.FacetChart:
     """Chart certified accuracy under accuracy under attack, with the shares between filled, rules at headlines.
 
-    `bounds`: {radius: (certified, attacked)}, shares at radii close to each other, drawn as steps; radii are multiplied
-    by `scale` and shown in `unit`. Raises `InputError` where there are none.
+    `bounds`: {radius: (certified, attacked)}, shares at radii close to each other, drawn as steps; those at the
+    `evaluated` radii get marks. Radii are multiplied by `scale` and shown in `unit`. Raises `InputError` where there are none.
 
     >>> sorted(certificate_chart({0.0: (0.5, 0.9)}, norm="l2").to_dict())[0]
     '$schema'
@@ -119,14 +120,24 @@ def certificate_chart(
     kinds = [UPPER, LOWER]
     rows = [{"eps": r * scale, UPPER: high, LOWER: low} for r, (low, high) in bounds.items()]
     lines = [{"eps": row["eps"], "accuracy": row[k], "condition": k} for row in rows for k in kinds]
+    marked = {radius * scale for radius in evaluated}
     x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
     gap = alt.Chart(_data(rows)).mark_area(opacity=0.15, interpolate="step-after", color="#7d838c")
     between = gap.encode(x=x, y=alt.Y(f"{LOWER}:Q", title="accuracy"), y2=f"{UPPER}:Q")
-    tooltip = ["condition:N", "eps:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+    encoded = {"x": x, "y": y, "color": _condition(kinds)}
     line = alt.Chart(_data(lines)).mark_line(strokeWidth=2, interpolate="step-after")
-    steps = line.encode(x=x, y=y, color=_condition(kinds), strokeDash=_dash(kinds), tooltip=tooltip)
-    return alt.layer(_rules(headlines, scale), between, steps).properties(width="container", height=240)
+    tooltip = ["condition:N", "eps:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+    point = alt.Chart(_data([row for row in lines if row["eps"] in marked]))
+    layers = (
+        _rules(headlines, scale),
+        between,
+        line.encode(**encoded, strokeDash=_dash(kinds)),
+        point.mark_point(filled=True, size=50, opacity=1).encode(
+            **encoded, shape=_shape(kinds), tooltip=tooltip
+        ),
+    )
+    return alt.layer(*layers).properties(width="container", height=240)
 
 
 def _rules(headlines: Sequence[float], scale: float) -> alt.Chart:
