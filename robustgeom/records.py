@@ -252,9 +252,23 @@ class RunRecord:
         right = np.asarray(table["prediction"]) == np.asarray(table["label"])
         return np.where(right, np.asarray(table["radius"]), 0.0)
 
+    def withstood_mask(self, radius: float | str | None = None) -> NDArray[np.bool_]:
+        """Return which samples are robust at an evaluated `radius`, or certified and not refuted: (n,) bool.
+
+        The judge counts a sample as fallen where its draws do not suffice to decide; a certificate rests on more draws
+        and settles that. What the judge did decide against a certificate stays fallen. Raises `InputError` as
+        `certified_mask` and `robust_mask` do.
+        """
+        radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
+        rows = self._rows(~np.asarray(self.samples["near_tie"]))
+        wrong = (rows["prediction"] != rows["label"]) & (rows["radius"] <= radius + 1e-12)
+        settled = self.certified_mask(radius)
+        settled[rows["position"][wrong]] = False
+        return self.robust_mask(radius) | settled
+
     def unsettled(self, radius: float | str | None = None) -> float:
-        """Return the share of samples that no attack felled at an evaluated `radius` and no certificate covers."""
-        return float((self.robust_mask(radius) & ~self.certified_mask(radius)).mean())
+        """Return the share of samples that withstood the attacks at an evaluated `radius` but are not certified."""
+        return float((self.withstood_mask(radius) & ~self.certified_mask(radius)).mean())
 
     def _on_grid(self, radius: float) -> float:
         """Return the evaluated radius that `radius` stands for: 0.03137 is 8/255 here."""

@@ -62,15 +62,15 @@ def certificate_line(record: RunRecord) -> str:
 
 
 def certificate_words(record: RunRecord, radius: float) -> str:
-    """Return what is certain at a radius, what attacks left there, what is open, and how far certificates reach."""
+    """Return what is certain at a radius, what withstood the attacks there, what is open, and the mean radius."""
     sure, norm = record.certified_accuracy(radius), record.header.threat.norm
     share = f"{percent(sure.value)} [{100 * sure.low:.0f}, {100 * sure.high:.0f}]"
     certain = f"At {norm} {radius_text(radius, norm)}, {share} are certified right"
     mean = f"the mean certified radius is {norm} {record.certified_radii().mean():.3g}"
     if not any(abs(r - radius) < 1e-12 for r in record.header.threat.grid):
         return f"{certain}; {mean}."
-    most = percent(record.robust_accuracy_at(radius).value)
-    return f"{certain}, {most} stood under attack, {percent(record.unsettled(radius))} are open; {mean}."
+    stood = percent(float(record.withstood_mask(radius).mean()))
+    return f"{certain}, {stood} withstood the attacks, {percent(record.unsettled(radius))} are open; {mean}."
 
 
 def certificate_method(record: RunRecord) -> str:

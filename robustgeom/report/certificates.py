@@ -25,15 +25,19 @@ def _figure(comparison: Comparison, model: ModelResult, name: str) -> Figure:
     record, norm = model.record, comparison.norm
     scale, unit = units(comparison)
     grid = [r for r, _ in model.curve]
-    bounds = {r: (record.certified_accuracy(r).value, _attacked(model, r)) for r in _fine(grid)}
+    stood = {r: float(record.withstood_mask(r).mean()) for r in grid}
+    # What fell at an evaluated radius has fallen at all beyond.
+    bounds = {
+        r: (record.certified_accuracy(r).value, stood[max(g for g in grid if g <= r)]) for r in _fine(grid)
+    }
     chart = certificate_chart(
         bounds, norm=norm, evaluated=grid, headlines=comparison.headlines, scale=scale, unit=unit
     )
-    columns = (f"eps ({norm})", "right under attack", "certified", "low", "high", "open", "n")
+    columns = (f"eps ({norm})", "withstood", "certified", "low", "high", "open", "n")
     rows: list[tuple[Cell, ...]] = []
-    for radius, attacked in model.curve:
+    for radius in grid:
         sure = record.certified_accuracy(radius)
-        shares = (attacked.value, sure.value, sure.low, sure.high, record.unsettled(radius))
+        shares = (stood[radius], sure.value, sure.low, sure.high, record.unsettled(radius))
         rows.append((radius_text(radius, norm), *map(percent, shares), sure.n))
     finding = f"{certificate_words(record, comparison.strictest)} Certificates: {certificate_method(record)}."
     return Figure(name, "Certified and attacked", finding, chart, columns, tuple(rows), model.name)
@@ -43,8 +47,3 @@ def _fine(grid: list[float]) -> list[float]:
     """Return radii close enough to draw steps by, the evaluated ones among them."""
     between = max(grid) * np.linspace(0, 1, _POINTS) ** 2
     return sorted({*grid, *between.tolist()})
-
-
-def _attacked(model: ModelResult, radius: float) -> float:
-    """Return the share that stood at the widest evaluated radius within `radius`: what fell there has fallen here."""
-    return min(interval.value for r, interval in model.curve if r <= radius)

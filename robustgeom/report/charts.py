@@ -40,7 +40,7 @@ Curve = Sequence[tuple[float, Interval]]
 LONG_NAME = 20
 FEW = 4  # more bands than this hide each other
 LAST = "logits"
-UPPER, LOWER = "under attack (at most)", "certified (at least)"
+UPPER, LOWER = "withstood the attacks", "certified"
 CROWDED = 24  # stages; of more than so many, names that overlap are left out
 
 
@@ -110,7 +110,7 @@ def certificate_chart(
     """Chart certified accuracy under accuracy under attack, with the shares between filled, rules at headlines.
 
     `bounds`: {radius: (certified, attacked)}, shares at radii close to each other, drawn as steps; those at the
-    `evaluated` radii get marks. Radii are multiplied by `scale` and shown in `unit`. Raises `InputError` where there are none.
+    `evaluated` radii get marks. Radii are multiplied by `scale` and shown in `unit`. Raises `InputError` without any.
 
     >>> sorted(certificate_chart({0.0: (0.5, 0.9)}, norm="l2").to_dict())[0]
     '$schema'
