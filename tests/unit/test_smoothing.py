@@ -137,7 +137,7 @@ def test_certificate_is_that_of_counts_taken_by_hand_and_of_scipys_exact_interva
 
 def test_the_bound_fails_as_often_as_the_binomial_says_and_at_most_alpha():
     base, direction, offset = half_space()
-    true, alpha, draws, n = 0.4, 0.1, 40, 400
+    true, alpha, draws, n = 0.4, 0.1, 40, 250
     x = at([true], direction, offset).expand(n, D)
     found = certify(Smoothed(base, SIGMA), x, draws=draws, selection_draws=10, alpha=alpha)
     p = norm.cdf(true / SIGMA)
