@@ -24,9 +24,12 @@ from safetensors.numpy import load_file, save_file
 
 from robustgeom.errors import ContentError, InputError, unknown
 from robustgeom.files import new_folder
+from robustgeom.intact import check_tables
 from robustgeom.schema import (
     ADVERSARIAL_SCHEMA,
     ANALYZER_COLUMNS,
+    CERTIFICATE_SCHEMA,
+    CLEAN,
     SAMPLE_SCHEMA,
     SCHEMA_VERSION,
     CheckResult,
@@ -44,6 +47,7 @@ from robustgeom.words import parse_radius, radius_text
 __all__ = [
     "ADVERSARIAL_SCHEMA",
     "ANALYZER_COLUMNS",
+    "CERTIFICATE_SCHEMA",
     "CLEAN",
     "SAMPLE_SCHEMA",
     "CheckResult",
@@ -59,7 +63,6 @@ __all__ = [
     "load_record",
 ]
 
-CLEAN = "clean"
 PRECONDITIONS = ("clean accuracy", "batch independence", "repeatable")
 """Checks without which robust accuracy means nothing."""
 RADIUS_SLACK = 1e-3  # relative: radii are often written rounded
@@ -212,6 +215,61 @@ class RunRecord:
         mask[rows["position"][rows["radius"] <= radius + 1e-12]] = False
         return mask
 
+    @property
+    def certified(self) -> bool:
+        """Whether the model came with certificates."""
+        return "certificates" in self.tables
+
+    def certified_accuracy(self, radius: float | str | None = None) -> Interval:
+        """Certified accuracy at any `radius`, by default the headline, a share in [0, 1]: what no attack can undercut.
+
+        The interval is that of the sampled images. Each certificate may be wrong with the small probability that
+        `header.plan["certificate"]` names. Raises `InputError` where the model has no certificates.
+        """
+        mask = self.certified_mask(radius)
+        return wilson(int(mask.sum()), len(mask))
+
+    def certified_mask(self, radius: float | str | None = None) -> NDArray[np.bool_]:
+        """Return which samples are certain to be right within `radius`: (n,) bool in the order of `sample_ids`.
+
+        In the norm of the run; certificates speak of open balls, so a sample's own radius is beyond `radius`. Raises
+        `InputError` where the model has no certificates.
+        """
+        mask: NDArray[np.bool_] = self.certified_radii() > (
+            self.headline if radius is None else parse_radius(radius)
+        )
+        return mask
+
+    def certified_radii(self) -> NDArray[np.float64]:
+        """Return the radius in which each sample is certain to be right, 0 for none: (n,), in the norm of the run.
+
+        Raises `InputError` where the model has no certificates.
+        """
+        if not self.certified:
+            fix = "a model that offers them, such as Smoothed, with a suite that has [certify]"
+            raise InputError("a record with certificates", got=f"none for {self.name}", fix=fix)
+        table = self.tables["certificates"]
+        right = np.asarray(table["prediction"]) == np.asarray(table["label"])
+        return np.where(right, np.asarray(table["radius"]), 0.0)
+
+    def withstood_mask(self, radius: float | str | None = None) -> NDArray[np.bool_]:
+        """Return which samples are robust at an evaluated `radius`, or certified and not refuted: (n,) bool.
+
+        The judge counts a sample as fallen where its draws do not suffice to decide; a certificate rests on more draws
+        and settles that. What the judge did decide against a certificate stays fallen. Raises `InputError` as
+        `certified_mask` and `robust_mask` do.
+        """
+        radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
+        rows = self._rows(~np.asarray(self.samples["near_tie"]))
+        wrong = (rows["prediction"] != rows["label"]) & (rows["radius"] <= radius + 1e-12)
+        settled = self.certified_mask(radius)
+        settled[rows["position"][wrong]] = False
+        return self.robust_mask(radius) | settled
+
+    def unsettled(self, radius: float | str | None = None) -> float:
+        """Return the share of samples that withstood the attacks at an evaluated `radius` but are not certified."""
+        return float((self.withstood_mask(radius) & ~self.certified_mask(radius)).mean())
+
     def _on_grid(self, radius: float) -> float:
         """Return the evaluated radius that `radius` stands for: 0.03137 is 8/255 here."""
         grid = self.header.threat.grid
@@ -296,7 +354,7 @@ def load_record(path: str | Path) -> RunRecord:
     header = _read_header(folder / "header.json")
     try:
         record = _read_tables(folder, header)
-        _check_tables(folder, record)
+        check_tables(folder, header, record.samples, record.tables, record.arrays)
     except (pa.ArrowException, OSError, SafetensorError, UnicodeDecodeError) as error:
         raise ContentError(
             "an intact run folder", got=f"{folder}: {error}", fix="evaluating again"
@@ -335,55 +393,3 @@ def _read_header(path: Path) -> Header:
         where = ".".join(str(part) for part in first["loc"])
         got = f"{first['msg']} at {where} in {path}"
         raise ContentError("a header that follows the schema", got=got, fix="evaluating again") from error
-
-
-def _check_tables(folder: Path, record: RunRecord) -> None:
-    if not record.samples.schema.equals(SAMPLE_SCHEMA):
-        got = f"columns {record.samples.column_names}"
-        raise ContentError(f"the columns of a samples table in {folder}", got=got, fix="evaluating again")
-    points = record.tables.get("adversarial")
-    if points is not None and not points.schema.equals(ADVERSARIAL_SCHEMA):
-        got = f"columns {points.column_names}"
-        raise ContentError(f"the columns of adversarial inputs in {folder}", got=got, fix="evaluating again")
-    ids, threat = record.header.data.sample_ids, record.header.threat
-    known = set(ids)
-    if len(known) < len(ids) or not threat.headlines or not {*threat.headlines} <= {*threat.grid}:
-        got = f"ids twice, or headlines {threat.headlines} of radii {threat.grid} in {folder}"
-        raise ContentError(
-            "distinct sample ids, and headlines among the radii", got=got, fix="evaluating again"
-        )
-    _check_jobs(folder, record)
-    _check_analyzers(folder, record)
-    strangers = set(record.samples["sample_id"].to_pylist()) - known
-    if strangers:
-        got = f"rows of {len(strangers)} samples the header does not list in {folder}"
-        raise ContentError("rows of the header's samples only", got=got, fix="evaluating again")
-    clean = np.asarray(record.samples["attack"]) == CLEAN
-    missing = known - set(np.asarray(record.samples["sample_id"])[clean].tolist())
-    if missing and record.header.status == "complete":
-        got = f"none for {len(missing)} of {len(known)} samples in {folder}"
-        raise ContentError(
-            "a clean prediction for every sample of a complete run", got=got, fix="evaluating again"
-        )
-
-
-def _check_jobs(folder: Path, record: RunRecord) -> None:
-    """Raise unless every finished job of the plan has as many rows as samples it was given."""
-    rows = Counter(
-        zip(record.samples["attack"].to_pylist(), record.samples["radius"].to_pylist(), strict=True)
-    )
-    for job in record.header.plan.get("jobs", []):
-        wanted, found = sum(job["chunks"]), rows[job["attack"], job["radius"]]
-        if wanted != found:
-            got = f"{found} of {job['attack']} at {job['radius']:.4g} in {folder}"
-            raise ContentError(f"{wanted} rows", got=got, fix="evaluating again")
-
-
-def _check_analyzers(folder: Path, record: RunRecord) -> None:
-    """Raise unless every analyzer table and array that the header lists is there, whole."""
-    found = {name: table.num_rows for name, table in record.tables.items()}
-    short = [name for name, rows in record.header.tables.items() if found.get(name) != rows]
-    lost = [*short, *(name for name in record.header.arrays if name not in record.arrays)]
-    if lost:
-        got = f"{', '.join(lost)} missing or cut off in {folder}"
-        raise ContentError("all tables and arrays the header lists", got=got, fix="evaluating again")

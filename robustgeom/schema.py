@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "ADVERSARIAL_SCHEMA",
     "ANALYZER_COLUMNS",
+    "CERTIFICATE_SCHEMA",
+    "CLEAN",
     "SAMPLE_SCHEMA",
     "SCHEMA_VERSION",
     "CheckResult",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+CLEAN = "clean"
+"""What stands in place of an attack's name for decisions without attack."""
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -69,6 +73,21 @@ ADVERSARIAL_SCHEMA = pa.schema(
         ("attack", pa.string()),
         ("radius", pa.float64()),
         ("input", pa.binary()),  # float32, little-endian, in C order
+    ]
+)
+
+CERTIFICATE_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("label", pa.int64()),
+        ("prediction", pa.int64()),  # -1 where nothing is certified
+        (
+            "p_lower",
+            pa.float64(),
+        ),  # of the predicted class's probability; null where the certificate has none
+        ("norm", pa.string()),  # in which the certificate speaks
+        ("own_radius", pa.float64()),  # in that norm
+        ("radius", pa.float64()),  # in the norm of the run: the largest such ball inside
     ]
 )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from robustgeom.errors import InputError, unknown
 from robustgeom.words import parse_radius
 
-__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "free", "per_row", "project", "steepest"]
+__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "free", "inscribed", "per_row", "project", "steepest"]
 
 Norm = Literal["linf", "l2", "l1", "l0", "spatial", "corruption"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -107,6 +107,23 @@ def distance(first: Tensor, second: Tensor, norm: Norm) -> Tensor:
     order = {"linf": math.inf, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
     norms: Tensor = torch.linalg.vector_norm(flat, ord=order, dim=1)
     return norms
+
+
+def inscribed(radius: float, *, of: Norm, under: Norm, dimension: int) -> float:
+    """Return the radius of the largest ball of the norm `under` inside the ball `of` this radius (l1, l2 or linf).
+
+    Radii are in the units of inputs, which have d = `dimension` components. An l2 ball of radius r holds the linf
+    ball of r / sqrt(d), whose corners are the farthest, and the l1 ball of r: an l2 norm never exceeds an l1 norm.
+    Raises `InputError` on other norms, which have no ball.
+
+    >>> inscribed(1.0, of="l2", under="linf", dimension=16), inscribed(1.0, of="l2", under="l1", dimension=16)
+    (0.25, 1.0)
+    """
+    orders: dict[str, float] = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
+    strange = [norm for norm in (of, under) if norm not in orders]
+    if strange:
+        raise InputError("l1, l2 or linf", got=strange[0], fix="l2")
+    return radius / math.pow(dimension, max(0.0, 1 / orders[of] - 1 / orders[under]))
 
 
 def project(points: Tensor, origins: Tensor, threat: ThreatModel) -> Tensor:

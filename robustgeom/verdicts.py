@@ -18,6 +18,9 @@ __all__ = [
     "REMEDY",
     "Remedied",
     "by_urgency",
+    "certificate_line",
+    "certificate_method",
+    "certificate_words",
     "check_cost",
     "check_counts",
     "particulars",
@@ -50,6 +53,33 @@ class Remedied:
 def verdict_line(record: RunRecord) -> str:
     """Return the record's name, verdict and headline numbers in one line."""
     return f"{record.name}: {record.verdict.word}{particulars(record, record.headline)}"
+
+
+def certificate_line(record: RunRecord) -> str:
+    """Return the record's name, what is certain at its strictest headline, and how that was found, in one line."""
+    words, method = certificate_words(record, record.headline), certificate_method(record)
+    return f"{record.name}: {words} Certificates: {method}."
+
+
+def certificate_words(record: RunRecord, radius: float) -> str:
+    """Return what is certain at a radius, what withstood the attacks there, what is open, and the mean radius."""
+    sure, norm = record.certified_accuracy(radius), record.header.threat.norm
+    share = f"{percent(sure.value)} [{100 * sure.low:.0f}, {100 * sure.high:.0f}]"
+    certain = f"At {norm} {radius_text(radius, norm)}, {share} are certified right"
+    mean = f"the mean certified radius is {norm} {record.certified_radii().mean():.3g}"
+    if not any(abs(r - radius) < 1e-12 for r in record.header.threat.grid):
+        return f"{certain}; {mean}."
+    stood = percent(float(record.withstood_mask(radius).mean()))
+    return f"{certain}, {stood} withstood the attacks, {percent(record.unsettled(radius))} are open; {mean}."
+
+
+def certificate_method(record: RunRecord) -> str:
+    """Return how the certificates of a record were made, in words."""
+    known = record.header.plan.get("certificate", {})
+    parts = [f"{known.get('method', 'unknown')} in {known.get('norm', 'an unknown norm')}"]
+    parts += [f"sigma {known['sigma']:g}"] if "sigma" in known else []
+    parts += [f"{known['draws']:,} draws"] if "draws" in known else []
+    return ", ".join([*parts, *([f"alpha {known['alpha']:g}"] if known.get("alpha") else [])])
 
 
 def particulars(record: RunRecord, radius: float) -> str:

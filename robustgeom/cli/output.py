@@ -11,7 +11,7 @@ from rich.table import Table
 
 from robustgeom.files import write_text
 from robustgeom.records import CheckResult, RunRecord
-from robustgeom.verdicts import by_urgency, check_counts, remedy_sentences, verdict_line
+from robustgeom.verdicts import by_urgency, certificate_line, check_counts, remedy_sentences, verdict_line
 from robustgeom.words import radius_text
 
 __all__ = [
@@ -52,6 +52,8 @@ def print_summary(records: list[RunRecord], folder: Path) -> int:
         raise
     for record in records:
         click.echo(wrapped(verdict_line(record), indent=2))
+        if record.certified:
+            click.echo(wrapped(certificate_line(record), indent=2))
     click.echo()
     Console(highlight=False).print(_summary(records))
     click.echo()

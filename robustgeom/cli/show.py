@@ -11,7 +11,7 @@ from robustgeom import content
 from robustgeom.cli.output import findings, flags, wrapped
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord, load_record
-from robustgeom.verdicts import check_cost, verdict_line
+from robustgeom.verdicts import certificate_line, check_cost, verdict_line
 from robustgeom.words import radius_text
 
 __all__ = ["show"]
@@ -52,8 +52,9 @@ def _describe(record: RunRecord) -> str:
     run = f"{header.status}, suite {suite.name} v{suite.version}, {header.created}"
     numbers = "\n".join(f"{name:<17}  {value}" for name, value in rows.items())
     costs = [wrapped(sentence, indent=2) for sentence in check_cost(record)]
+    certain = [wrapped(certificate_line(record), indent=2)] if record.certified else []
     parts = [
-        wrapped(verdict_line(record), indent=2),
+        "\n".join([wrapped(verdict_line(record), indent=2), *certain]),
         f"{run}\n{numbers}",
         "\n".join([*findings(record), *costs]),
     ]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,24 @@ class Journal:
             if entry is None:
                 self.keep(entry := make(), *key)
             return entry
+
+    def each(
+        self, keys: Sequence[tuple[object, ...]], make: Callable[[int], Entry]
+    ) -> Iterator[tuple[int, Entry]]:
+        """Yield the position and the entry of every key, made and kept where there is none.
+
+        Where other processes work on the same keys, first come those that none of them is at.
+        """
+        left = list(range(len(keys)))
+        for wait in (False, True):
+            for index in tuple(left):
+                with self.turn(*keys[index], wait=wait) as mine:
+                    entry = self.done(*keys[index]) if mine else None
+                    if mine and entry is None:
+                        self.keep(entry := make(index), *keys[index])
+                if entry is not None:
+                    left.remove(index)
+                    yield index, entry
 
     @contextmanager
     def turn(self, *key: object, wait: bool) -> Iterator[bool]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from robustgeom.harness.judge import SINGLE_DRAWS
 from robustgeom.threat import Norm
 
-__all__ = ["Analysis", "AttackSpec", "Suite"]
+__all__ = ["Analysis", "AttackSpec", "Certification", "Suite"]
 
 
 class _Section(BaseModel):
@@ -44,12 +44,24 @@ class Analysis(_Section):
     steps: PositiveInt = 20
 
 
+class Certification(_Section):
+    """What a certificate of a smoothed network takes: noise draws that choose a class, others that bound it, and alpha.
+
+    Each certificate is wrong with probability `alpha` at most. A sample takes `selection_draws` + `draws` passes.
+    """
+
+    draws: PositiveInt = 1000
+    selection_draws: PositiveInt = 100
+    alpha: float = Field(default=0.001, gt=0, lt=0.5)
+
+
 class Suite(_Section):
     """A versioned list of attacks.
 
     For stochastic models only, `eot` is noise draws a gradient and `judge_draws` the most draws a decision.
     It meets the radii of the threat table's grid, or only its headlines. An `exhaustive` suite spares no sample that
-    has fallen, so that the accuracy under each attack by itself can be read off.
+    has fallen, so that the accuracy under each attack by itself can be read off. With `certify`, models that offer a
+    certificate are certified too.
     """
 
     name: str
@@ -63,8 +75,9 @@ class Suite(_Section):
     judge_draws: int = Field(default=128, ge=SINGLE_DRAWS)
     attacks: list[AttackSpec] = Field(min_length=1)
     analysis: Analysis = Analysis()
+    certify: Certification | None = None
 
     @property
     def digest(self) -> str:
-        """The sha256 of everything in the suite."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """The sha256 of everything in the suite but `certify`, which changes nothing that attacks meet."""
+        return hashlib.sha256(self.model_dump_json(exclude={"certify"}).encode()).hexdigest()

@@ -14,11 +14,11 @@ from robustgeom import content
 from robustgeom.errors import ContentError, closest
 from robustgeom.files import read_toml
 from robustgeom.harness.find import find_attack, is_own, look_up
-from robustgeom.harness.spec import Analysis, AttackSpec, Suite
+from robustgeom.harness.spec import Analysis, AttackSpec, Certification, Suite
 from robustgeom.records import CLEAN
 from robustgeom.threat import Norm, ThreatModel
 
-__all__ = ["Analysis", "AttackSpec", "Suite", "check_settings", "load_suite"]
+__all__ = ["Analysis", "AttackSpec", "Certification", "Suite", "check_settings", "load_suite"]
 
 _HARNESS_SETS = {"return", "model", "inputs", "labels", "threat", "generator", "watch", "source", "eot"}
 

@@ -17,6 +17,7 @@ ARCHITECTURES = Registry(
     {
         "cnn": "robustgeom.models.cnn:CNN",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
+        "smoothed": "robustgeom.models.smoothing:smoothed",
         "vone": "robustgeom.models.vone:VOneNet",
         "wide_resnet": "robustgeom.models.wide_resnet:WideResNet",
     },

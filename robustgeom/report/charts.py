@@ -15,7 +15,15 @@ from robustgeom.registry import MEASURES
 from robustgeom.report.tables import Histogram
 from robustgeom.stats import Interval
 
-__all__ = ["COLOURS", "accuracy_chart", "axis_title", "geometry_chart", "histogram_chart", "sweep_chart"]
+__all__ = [
+    "COLOURS",
+    "accuracy_chart",
+    "axis_title",
+    "certificate_chart",
+    "geometry_chart",
+    "histogram_chart",
+    "sweep_chart",
+]
 
 COLOURS = ("#2f7fc8", "#d2622a", "#2a9a6a", "#9a6ad6", "#c8508c", "#8f7d1e", "#3a92a3", "#7d838c")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2, 1, 2], [1, 3], [12, 3, 3, 3])
@@ -33,6 +41,7 @@ Curve = Sequence[tuple[float, Interval]]
 LONG_NAME = 20
 FEW = 4  # more bands than this hide each other
 LAST = "logits"
+UPPER, LOWER = "withstood the attacks", "certified"
 CROWDED = 24  # stages; of more than so many, names that overlap are left out
 
 
@@ -86,9 +95,56 @@ def accuracy_chart(
     points = base.mark_point(filled=True, size=55, opacity=1).encode(
         y=y, color=_colour(curves), shape=_shape(curves), tooltip=tooltip
     )
+    layers = _rules(headlines, scale), band, line, points
+    return alt.layer(*layers).properties(width="container", height=300)
+
+
+def certificate_chart(
+    bounds: Mapping[float, tuple[float, float]],
+    *,
+    norm: str,
+    evaluated: Sequence[float] = (),
+    headlines: Sequence[float] = (),
+    scale: float = 1.0,
+    unit: str = "input units",
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart certified accuracy under accuracy under attack, with the shares between filled, rules at headlines.
+
+    `bounds`: {radius: (certified, attacked)}, shares at radii close to each other, drawn as steps; those at the
+    `evaluated` radii get marks. Radii are multiplied by `scale` and shown in `unit`. Raises `InputError` without any.
+
+    >>> sorted(certificate_chart({0.0: (0.5, 0.9)}, norm="l2").to_dict())[0]
+    '$schema'
+    """
+    if not bounds:
+        raise InputError("bounds at one radius or more", got="none", fix="a record with certificates")
+    kinds = [UPPER, LOWER]
+    rows = [{"eps": r * scale, UPPER: high, LOWER: low} for r, (low, high) in bounds.items()]
+    lines = [{"eps": row["eps"], "accuracy": row[k], "condition": k} for row in rows for k in kinds]
+    marked = {radius * scale for radius in evaluated}
+    x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
+    y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
+    gap = alt.Chart(_data(rows)).mark_area(opacity=0.15, interpolate="step-after", color="#7d838c")
+    between = gap.encode(x=x, y=alt.Y(f"{LOWER}:Q", title="accuracy"), y2=f"{UPPER}:Q")
+    encoded = {"x": x, "y": y, "color": _condition(kinds)}
+    line = alt.Chart(_data(lines)).mark_line(strokeWidth=2, interpolate="step-after")
+    tooltip = ["condition:N", "eps:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+    point = alt.Chart(_data([row for row in lines if row["eps"] in marked]))
+    layers = (
+        _rules(headlines, scale),
+        between,
+        line.encode(**encoded, strokeDash=_dash(kinds)),
+        point.mark_point(filled=True, size=50, opacity=1).encode(
+            **encoded, shape=_shape(kinds), tooltip=tooltip
+        ),
+    )
+    return alt.layer(*layers).properties(width="container", height=240)
+
+
+def _rules(headlines: Sequence[float], scale: float) -> alt.Chart:
     marks = alt.Chart(_data([{"eps": h * scale} for h in headlines]))
-    rules = marks.mark_rule(strokeDash=[2, 3], color="#7d838c").encode(x="eps:Q")
-    return alt.layer(rules, band, line, points).properties(width="container", height=300)
+    rules: alt.Chart = marks.mark_rule(strokeDash=[2, 3], color="#7d838c").encode(x="eps:Q")
+    return rules
 
 
 def geometry_chart(

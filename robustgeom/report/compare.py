@@ -27,7 +27,8 @@ class ModelResult:
     """One model's numbers, recomputed from its record; shares in [0, 1].
 
     `robust` lacks the headline radii that an unfinished run did not reach. `single_draw` is how often one noise
-    draw is right at those radii and, at 0, without attack; empty without noise.
+    draw is right at those radii and, at 0, without attack; empty without noise. `certified` is what is certain at the
+    headline radii; empty without certificates.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelResult:
     accuracy: Interval
     robust: dict[float, Interval]
     single_draw: dict[float, float]
+    certified: dict[float, Interval]
     curve: tuple[tuple[float, Interval], ...]
     yields: tuple[AttackYield, ...]
     checks: tuple[CheckResult, ...]
@@ -259,6 +261,7 @@ def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> Model
         accuracy=record.accuracy,
         robust={r: record.robust_accuracy_at(r) for r in reached},
         single_draw={r: record.single_draw_accuracy_at(r) for r in ([0.0, *reached] if noisy else [])},
+        certified={r: record.certified_accuracy(r) for r in (headlines if record.certified else ())},
         curve=tuple((r, record.robust_accuracy_at(r)) for r in sorted({*grid, *reached})),
         yields=attack_yields(record, max(headlines)),
         checks=tuple(record.checks),

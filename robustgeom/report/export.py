@@ -79,6 +79,7 @@ def _curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "low": i.low,
             "high": i.high,
             "n": i.n,
+            "certified": m.record.certified_accuracy(r).value if m.record.certified else None,
         }
         for m in comparison.models
         for r, i in m.curve
@@ -101,6 +102,7 @@ def _model_content(model: ModelResult) -> dict[str, Any]:
         "accuracy": asdict(model.accuracy),
         "robust": [{"radius": r, **asdict(i)} for r, i in model.robust.items()],
         "single_draw": [{"radius": r, "value": v} for r, v in model.single_draw.items()],
+        "certified": [{"radius": r, **asdict(i)} for r, i in model.certified.items()],
         "curve": [{"radius": r, **asdict(i)} for r, i in model.curve],
         "yields": [asdict(y) for y in model.yields],
         "checks": [c.model_dump() for c in model.checks],
@@ -114,6 +116,7 @@ def _model_content(model: ModelResult) -> dict[str, Any]:
 
 def _model_row(model: ModelResult, norm: str, radius: float, pair: Paired | None) -> dict[str, Any]:
     robust, totals = model.robust[radius], model.record.header.totals
+    sure = model.certified.get(radius)
     return {
         "model": model.name,
         "status": model.status,
@@ -130,6 +133,9 @@ def _model_row(model: ModelResult, norm: str, radius: float, pair: Paired | None
         "robust_low": robust.low,
         "robust_high": robust.high,
         "single_draw": model.single_draw.get(radius),
+        "certified": sure.value if sure else None,
+        "certified_low": sure.low if sure else None,
+        "certified_high": sure.high if sure else None,
         "difference": pair.difference.value if pair else None,
         "difference_low": pair.difference.low if pair else None,
         "difference_high": pair.difference.high if pair else None,

@@ -15,7 +15,7 @@ from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.tables import Histogram, aggregates, histograms
 from robustgeom.words import percent, radius_text
 
-__all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures"]
+__all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures", "units"]
 
 WORDS = {"attack": "under attack", "noise": "under noise"}
 LOGITS = ("logit_gap", "confidence", "max_logit")
@@ -42,11 +42,16 @@ UNITS = {
 }
 
 
-def accuracy_figure(comparison: Comparison) -> Figure:
-    """Return the chart of robust accuracy against the radius."""
+def units(comparison: Comparison) -> tuple[float, str]:
+    """Return what radii are multiplied by in charts, and the unit that gives."""
     first = comparison.models[0].record.header
     in_steps = comparison.norm == "linf" and tuple(first.data.domain) == (0.0, 1.0)
-    scale, unit = (255.0, "in 1/255") if in_steps else (1.0, UNITS.get(comparison.norm, "in input units"))
+    return (255.0, "in 1/255") if in_steps else (1.0, UNITS.get(comparison.norm, "in input units"))
+
+
+def accuracy_figure(comparison: Comparison) -> Figure:
+    """Return the chart of robust accuracy against the radius."""
+    scale, unit = units(comparison)
     curves = {m.name: m.curve for m in comparison.models}
     chart = accuracy_chart(
         curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit

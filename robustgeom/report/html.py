@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from robustgeom.files import write_text
 from robustgeom.records import CheckResult
+from robustgeom.report.certificates import certificate_figures
 from robustgeom.report.claims import RULES, ClaimResult
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.figures import (
@@ -30,7 +31,14 @@ from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
-from robustgeom.verdicts import by_urgency, check_cost, particulars, remedied, remedy_sentences
+from robustgeom.verdicts import (
+    by_urgency,
+    certificate_method,
+    check_cost,
+    particulars,
+    remedied,
+    remedy_sentences,
+)
 from robustgeom.words import p_text, percent, points, radius_text
 
 __all__ = ["render", "write_report"]
@@ -51,6 +59,7 @@ def render(comparison: Comparison) -> str:
     """Return the page; the same comparison gives the same text."""
     accuracy, logits = accuracy_figure(comparison), logit_figures(comparison)
     geometry, profile = model_geometry(comparison), profile_figure(comparison)
+    certificates = certificate_figures(comparison)
     charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
     charts += [] if profile is None else [profile]
     noise = sweep_figures(comparison)
@@ -59,6 +68,7 @@ def render(comparison: Comparison) -> str:
     context = {
         "comparison": comparison,
         "accuracy": accuracy,
+        "certificates": certificates,
         "geometry": geometry,
         "profile": profile,
         "noise_sweeps": noise,
@@ -71,7 +81,7 @@ def render(comparison: Comparison) -> str:
         "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
-        "specs": _json([accuracy, *charts, *logits]),
+        "specs": _json([accuracy, *certificates, *charts, *logits]),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "bundle": Markup(_bundle()),
         "script": Markup(script),
@@ -99,6 +109,7 @@ def _environment() -> Environment:
         "provenance": _provenance,
         "command": _command,
         "draws": _draws,
+        "certificate_method": certificate_method,
         "points": points,
         "rule_text": _rule_text,
     }
