@@ -53,10 +53,11 @@ def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _data() -> list[dict[str, Any]]:
+    from robustgeom.data.imagenet import IMAGENET
     from robustgeom.data.load import DATASETS
     from robustgeom.data.threats import THREATS
 
-    return [
+    rows = [
         {
             "name": name,
             "headlines": [
@@ -67,3 +68,4 @@ def _data() -> list[dict[str, Any]]:
         }
         for name in DATASETS
     ]
+    return [*rows, {"name": f"{IMAGENET}FOLDER", "headlines": ["--eps"]}]
