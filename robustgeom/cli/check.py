@@ -12,6 +12,8 @@ from robustgeom.errors import ContentError, UserError
 
 __all__ = ["check"]
 
+_SAMPLES = 1_000
+
 
 @click.command()
 @click.argument("target")
@@ -63,7 +65,7 @@ def _model(reference: str, data: str) -> int:
     from robustgeom.harness.door import at_the_door
     from robustgeom.harness.subject import subject
 
-    found, samples = subject(reference, load_dataset(data, split="eval"))
+    found, samples = subject(reference, load_dataset(data, split="eval", limit=_SAMPLES))
     checks = at_the_door(found, samples)
     click.echo(f"{found.info.name}: {found.info.parameters:,} parameters, noise {found.noise}")
     for check in checks:

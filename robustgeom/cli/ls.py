@@ -78,10 +78,11 @@ def _share(value: float, low: float, high: float) -> str:
 
 
 def _data() -> list[dict[str, Any]]:
+    from robustgeom.data.imagenet import IMAGENET
     from robustgeom.data.load import DATASETS
     from robustgeom.data.threats import THREATS
 
-    return [
+    rows = [
         {
             "name": name,
             "headlines": [
@@ -92,3 +93,4 @@ def _data() -> list[dict[str, Any]]:
         }
         for name in DATASETS
     ]
+    return [*rows, {"name": f"{IMAGENET}FOLDER", "headlines": ["--eps"]}]

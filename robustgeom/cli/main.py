@@ -11,6 +11,7 @@ import click
 from robustgeom.cli.analyze import analyze
 from robustgeom.cli.check import check
 from robustgeom.cli.doctor import doctor
+from robustgeom.cli.download import download
 from robustgeom.cli.evaluate import evaluate
 from robustgeom.cli.ls import ls
 from robustgeom.cli.report import report
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for _command in (evaluate, analyze, report, ls, show, check, doctor, train, verify):
+for _command in (evaluate, analyze, report, ls, show, check, doctor, train, verify, download):
     cli.add_command(_command)
 
 

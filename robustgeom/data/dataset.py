@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +14,7 @@ from torch import Tensor
 from robustgeom import checks
 from robustgeom.errors import InputError
 
-__all__ = ["Dataset", "numbers"]
+__all__ = ["Dataset", "balanced_positions", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,7 @@ class Dataset:
 
         Raises `InputError` unless 1 <= n <= len(self).
         """
-        if not 1 <= n <= len(self):
-            raise InputError(f"1 to {len(self)} samples", got=str(n), fix=f"--n {len(self)}")
-        seen = [0] * (int(self.labels.max()) + 1)
-        turns = []
-        for label in self.labels.tolist():
-            turns.append(seen[label])
-            seen[label] += 1
-        order = sorted(range(len(self)), key=lambda i: (turns[i], i))[:n]
-        return self.take(torch.tensor(sorted(order)))
+        return self.take(torch.tensor(balanced_positions(self.labels.tolist(), n)))
 
 
 def numbers(count: int) -> tuple[str, ...]:
@@ -93,3 +87,21 @@ def numbers(count: int) -> tuple[str, ...]:
     ('0', '1', '2')
     """
     return tuple(map(str, range(count)))
+
+
+def balanced_positions(labels: Sequence[int], n: int) -> list[int]:
+    """Return `n` positions with the classes as even as can be, the first of each class, in the original order.
+
+    Raises `InputError` unless 1 <= n <= len(labels).
+
+    >>> balanced_positions([0, 0, 0, 1, 1], 3)
+    [0, 1, 3]
+    """
+    if not 1 <= n <= len(labels):
+        raise InputError(f"1 to {len(labels)} samples", got=str(n), fix=f"--n {len(labels)}")
+    seen: Counter[int] = Counter()
+    turns = []
+    for label in labels:
+        turns.append(seen[label])
+        seen[label] += 1
+    return sorted(sorted(range(len(labels)), key=lambda i: (turns[i], i))[:n])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import struct
 import zlib
@@ -16,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from robustgeom.data.dataset import Dataset
-from robustgeom.errors import ContentError, InputError
+from robustgeom.data.splits import positions, source_of
+from robustgeom.errors import ContentError
 
 __all__ = ["fashion_mnist"]
 
@@ -32,7 +32,6 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
-VALIDATION = 5_000
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 _FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", 60_000),
           "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", 10_000)}  # fmt: skip
@@ -52,16 +51,9 @@ def fashion_mnist(split: str = "eval", *, data_dir: str | None = None) -> Datase
     if split == "eval":
         images, labels, ids = _shipped()
         return _dataset(images, labels, ids, split)
-    if split not in ("train", "validation", "test"):
-        raise InputError("split eval, test, train or validation", got=repr(split), fix='split="eval"')
-    source = "test" if split == "test" else "train"
+    source = source_of(split)
     images, labels = _original(source, _find(_FILES[source][0], data_dir))
-    cut = len(images) - VALIDATION
-    ids = {
-        "test": np.arange(len(images)),
-        "train": np.arange(cut),
-        "validation": np.arange(cut, len(images)),
-    }[split]
+    ids = positions(split, labels)
     return _dataset(images[ids], labels[ids], ids, split)
 
 
@@ -136,15 +128,3 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         raise ContentError(
             "an intact idx file", got=f"{path}: {error}", fix="installing the file again"
         ) from error
-
-
-def choose_eval_ids(labels: NDArray[np.uint8], *, per_class: int = 100, seed: int = 0) -> NDArray[np.int64]:
-    """Return sorted test positions, `per_class` of each class, chosen by a hash of (seed, position).
-
-    >>> choose_eval_ids(np.array([0, 1, 0, 1], dtype=np.uint8), per_class=1).shape
-    (2,)
-    """
-    rank = np.array([hashlib.sha256(f"{seed}|{i}".encode()).hexdigest() for i in range(len(labels))])
-    order = np.argsort(rank)
-    chosen = [order[labels[order] == c][:per_class] for c in np.unique(labels)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from robustgeom.data.dataset import Dataset
+from robustgeom.data.dataset import Dataset, balanced_positions
 from robustgeom.errors import ContentError
 
-__all__ = ["image_folder"]
+__all__ = ["Listing", "image_folder", "listing", "read_image"]
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"RGB", "RGBA", "P", "CMYK", "YCbCr"}
 
 
-def image_folder(path: Path) -> Dataset:
-    """Return the images below `path`, one sub-folder a class, all of one size: (n, 1 or 3, h, w) in [0, 1].
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder with one sub-folder a class, by class and name; none of them read yet."""
 
-    Classes are the sub-folders in sorted order, sample ids count the files in sorted order. Grey where every
-    image is grey, else colour. Raises `ContentError` on no images, on sizes that differ and on damaged files.
-    """
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+    def chosen(self, among: Sequence[int], limit: int | None) -> list[int]:
+        """Return `among`, or at most `limit` of them with the classes balanced."""
+        if limit is None:
+            return list(among)
+        rows = balanced_positions([self.labels[i] for i in among], min(limit, len(among)))
+        return [among[i] for i in rows]
+
+
+def listing(path: Path) -> Listing:
+    """Return the images below `path`, classes and files in sorted order; raises `ContentError` where there are none."""
     folders = sorted(f for f in path.iterdir() if f.is_dir())
     files = [
         (f, c) for c, d in enumerate(folders) for f in sorted(d.iterdir()) if f.suffix.lower() in _ENDINGS
@@ -34,24 +48,39 @@ def image_folder(path: Path) -> Dataset:
         raise ContentError(
             "a folder with one sub-folder of images a class", got=got, fix="class-name/image.png"
         )
-    images = [_read(file) for file, _ in files]
+    names = tuple(d.name for d in folders)
+    return Listing(names, tuple(f for f, _ in files), tuple(c for _, c in files))
+
+
+def image_folder(path: Path, *, limit: int | None = None) -> Dataset:
+    """Return the images below `path`, one sub-folder a class, all of one size: (n, 1 or 3, h, w) in [0, 1].
+
+    Classes are the sub-folders in sorted order, sample ids count the files in sorted order; with `limit`, at most so
+    many are read, classes balanced. Grey where every image is grey, else colour. Raises `ContentError` on no images,
+    on sizes that differ and on damaged files.
+    """
+    found = listing(path)
+    ids = found.chosen(range(len(found.files)), limit)
+    images = [read_image(found.files[i]) for i in ids]
     sizes = {image.size for image in images}
     if len(sizes) > 1:
         got = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
-        raise ContentError(f"images of one size in {path}", got=got, fix="resizing them first")
+        raise ContentError(
+            f"images of one size in {path}", got=got, fix=f"resizing them first, or imagenet:{path}"
+        )
     mode = "L" if all(image.mode in _GREY for image in images) else "RGB"
     inputs: Tensor = torch.stack([pil_to_tensor(image.convert(mode)) for image in images]).float() / 255
-    labels = torch.tensor([c for _, c in files])
-    names = tuple(d.name for d in folders)
-    return Dataset(path.name, "given", inputs, labels, tuple(range(len(files))), names)
+    labels = torch.tensor([found.labels[i] for i in ids])
+    return Dataset(path.resolve().name, "given", inputs, labels, tuple(ids), found.classes)
 
 
-def _read(file: Path) -> Image.Image:
+def read_image(file: Path) -> Image.Image:
+    """Return an image of 8 bits a channel; raises `ContentError` on a damaged one and on others."""
     try:
         with Image.open(file) as image:
             image.load()
             found = image.copy()
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ContentError(
             "a readable image", got=f"{file}: {error}", fix="removing or replacing it"
         ) from error

@@ -1,4 +1,4 @@
-"""Data sets by name, "file.py:attr", an .npz file, or a pair of tensors."""
+"""Data sets by name, "file.py:attr", a folder of images, an .npz file, or a pair of tensors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from torch import Tensor
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset, numbers
 from robustgeom.data.folder import image_folder
+from robustgeom.data.imagenet import IMAGENET, imagenet_folder
 from robustgeom.errors import ContentError, InputError
 from robustgeom.refs import called, is_reference, resolve
 from robustgeom.registry import Registry
 
 __all__ = ["DATASETS", "as_dataset", "load_dataset"]
 
-DATASETS = Registry("data set", {"fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist"})
+DATASETS = Registry(
+    "data set",
+    {
+        "cifar10": "robustgeom.data.cifar:cifar10",
+        "cifar100": "robustgeom.data.cifar:cifar100",
+        "fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist",
+    },
+)
 
 _MOST_CLASSES = 1_000_000
 
@@ -27,32 +35,39 @@ _MOST_CLASSES = 1_000_000
 def load_dataset(
     name: str, *, split: str = "test", limit: int | None = None, data_dir: str | None = None
 ) -> Dataset:
-    """Return a data set by name, "file.py:attr", image folder or .npz file; `limit` samples, classes balanced.
+    """Return a data set by name, "file.py:attr", image folder or .npz file; at most `limit` samples, classes balanced.
 
-    A folder holds one sub-folder of images a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then
-    divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns
-    either. fashion-mnist has the splits eval (shipped), test, train and validation. Raises `UnknownNameError`,
-    `ReferenceNotFoundError`, `ContentError` and `InputError`.
+    fashion-mnist, cifar10 and cifar100 have the splits eval, test, train and validation, and are looked for in
+    `data_dir` first. "imagenet:FOLDER" resizes and crops the images of a folder, see `imagenet_folder`. A folder holds
+    one sub-folder of images of one size a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then divided by
+    255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns either. Raises
+    `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and `InputError`.
 
     >>> len(load_dataset("fashion-mnist", split="eval", limit=100))
     100
     """
+    data = _found(name, split, limit, data_dir)
+    return data if limit is None else data.balanced(min(limit, len(data)))
+
+
+def _found(name: str, split: str, limit: int | None, data_dir: str | None) -> Dataset:
+    if name.startswith(IMAGENET):
+        return imagenet_folder(name, split, limit=limit)
     if name.endswith(".npz"):
-        data = _from_npz(Path(name))
-    elif name not in DATASETS and Path(name).is_dir():
-        data = image_folder(Path(name))
-    elif is_reference(name):
+        return _from_npz(Path(name))
+    if name not in DATASETS and Path(name).is_dir():
+        return image_folder(Path(name), limit=limit)
+    if is_reference(name):
         found = resolve(name)
-        data = as_dataset(called(found, name, wanted="data") if callable(found) else found, name=name)
-    elif name not in DATASETS and (Path(name).suffix or "/" in name):
+        return as_dataset(called(found, name, wanted="data") if callable(found) else found, name=name)
+    if name not in DATASETS and (Path(name).suffix or "/" in name):
         raise ContentError(
             "a folder, an .npz file, file.py:attr or a data set's name",
             got=repr(name),
             fix="checking the path",
         )
-    else:
-        data = DATASETS[name](split, data_dir=data_dir)
-    return data if limit is None else data.balanced(limit)
+    data: Dataset = DATASETS[name](split, data_dir=data_dir)
+    return data
 
 
 def as_dataset(found: object, *, name: str = "tensors") -> Dataset:

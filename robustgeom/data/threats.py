@@ -28,6 +28,12 @@ def _table(norm: str, grid: Iterable[float | str], headlines: Iterable[float | s
     return ThreatTable(norm, tuple(parse_radius(r) for r in grid), tuple(parse_radius(r) for r in headlines))
 
 
+_CIFAR: Mapping[str, ThreatTable] = {
+    "linf": _table("linf", (0, "1/255", "2/255", "4/255", "8/255", "16/255"), ("8/255",)),
+    "l2": _table("l2", (0, 0.25, 0.5, 1, 1.5, 2), (0.5,)),
+}
+"""The headlines are those of the RobustBench leaderboard (Croce et al. 2021, arXiv:2010.09670)."""
+
 THREATS: Mapping[str, Mapping[str, ThreatTable]] = {
     "fashion-mnist": {
         "linf": _table(
@@ -36,7 +42,9 @@ THREATS: Mapping[str, Mapping[str, ThreatTable]] = {
         "l2": _table("l2", (0, 0.25, 0.5, 1, 1.5, 2, 3), (1.5,)),
         "l1": _table("l1", (0, 2, 4, 8, 12, 16), (8,)),
         "l0": _table("l0", (0, 1, 2, 4, 8, 16, 32), (8,)),
-    }
+    },
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
 }
 
 

@@ -26,20 +26,28 @@ def chosen(
 ) -> tuple[Suite, Dataset, ThreatTable]:
     """Return the suite with attacks of your own, the samples, and the radii; raises `UserError` on bad input."""
     picked = _suite(suite, options)
-    found = _taken(samples(data, options.split, options.data_dir), picked, options)
+    limit = picked.n if options.n is None else options.n
+    found = _taken(samples(data, options.split, options.data_dir, limit), picked, options)
     table = threat_table(found.name, picked.norm, eps=options.eps)
     table = table.at_headlines() if picked.radii == "headlines" else table
     refuse_beyond(table, found)
     return picked, found, table
 
 
-def samples(data: str | Dataset | tuple[Tensor, Tensor], split: str, data_dir: str | None) -> Dataset:
-    """Return the data set that `data` names or is, its inputs in float32; `split` matters for one by name.
+def samples(
+    data: str | Dataset | tuple[Tensor, Tensor], split: str, data_dir: str | None, limit: int | None = None
+) -> Dataset:
+    """Return the data set that `data` names or is, its inputs in float32.
+
+    For one by name `split` matters, and at most `limit` samples are read, classes balanced.
 
     >>> samples("fashion-mnist", "eval", None).inputs.dtype
     torch.float32
     """
-    found = load_dataset(data, split=split, data_dir=data_dir) if isinstance(data, str) else as_dataset(data)
+    if isinstance(data, str):
+        found = load_dataset(data, split=split, limit=limit, data_dir=data_dir)
+    else:
+        found = as_dataset(data)
     return replace(found, inputs=found.inputs.to(torch.float32))
 
 

@@ -19,6 +19,7 @@ from robustgeom.harness.judge import NEAR_TIE, SINGLE_DRAWS, Judgement
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.records import CLEAN, RunRecord
+from robustgeom.schema import DataInfo
 from robustgeom.threat import distance
 
 __all__ = ["Verification", "verify"]
@@ -128,7 +129,7 @@ def _samples(record: RunRecord, data: str | Dataset | tuple[Tensor, Tensor] | No
     facts = record.header.data
     wanted = f"the samples that {record.name} was evaluated on ({facts.name}, split {facts.split})"
     if data is None or isinstance(data, str):
-        found = load_dataset(facts.name if data is None else data, split=facts.split)
+        found = _loaded(facts.name if data is None else data, facts)
     else:
         found = as_dataset(data)
     places = {sample: i for i, sample in enumerate(found.ids)}
@@ -140,6 +141,12 @@ def _samples(record: RunRecord, data: str | Dataset | tuple[Tensor, Tensor] | No
     if taken.hash != facts.hash:
         raise InputError(wanted, got="samples of other content", fix="--data")
     return taken
+
+
+def _loaded(name: str, facts: DataInfo) -> Dataset:
+    """Read as many samples as the evaluation took, and all where it took others."""
+    found = load_dataset(name, split=facts.split, limit=len(facts.sample_ids))
+    return found if set(facts.sample_ids) <= set(found.ids) else load_dataset(name, split=facts.split)
 
 
 def _same_model(record: RunRecord, found: Subject) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from robustgeom.data.dataset import Dataset
-from robustgeom.data.fashion_mnist import CLASSES, choose_eval_ids, fashion_mnist
+from robustgeom.data.fashion_mnist import CLASSES, fashion_mnist
 from robustgeom.data.load import as_dataset, load_dataset
+from robustgeom.data.splits import choose_eval_ids
 from robustgeom.data.threats import THREATS, threat_table
 from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError, UnknownNameError
 
