@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 LONGEST = 300
+_MOST = 40  # names that a message lists; timm has 2,600
 
 
 class RobustGeomError(Exception):
@@ -91,4 +92,6 @@ def closest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     # str, because a caller may well pass 2 or inf as the name of a norm.
     close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    return ", ".join(close) if close else "one of " + ", ".join(names)
+    if close or len(names) <= _MOST:
+        return ", ".join(close) if close else "one of " + ", ".join(names)
+    return "one of " + ", ".join(names[:_MOST]) + f" and {len(names) - _MOST} more"

@@ -13,7 +13,10 @@ from types import ModuleType
 
 from robustgeom.errors import ReferenceNotFoundError
 
-__all__ = ["called", "is_reference", "resolve", "source_file"]
+__all__ = ["called", "is_reference", "resolve", "source_file", "source_of", "without_folders"]
+
+_SOURCES = ("hf", "robustbench", "timm", "torchvision")
+_OF_FILES = ("timm", "torchvision")  # where what follows the @ may be a file
 
 
 def is_reference(text: str) -> bool:
@@ -33,6 +36,31 @@ def source_file(text: str) -> Path | None:
     """
     head = text.rpartition(":")[0]
     return Path(head) if head.endswith(".py") else None
+
+
+def source_of(text: str) -> str | None:
+    """Return the package that a reference names a model of, else None.
+
+    >>> source_of("torchvision:resnet18"), source_of("my_defense.py:build")
+    ('torchvision', None)
+    """
+    head, colon, _ = text.partition(":")
+    return head if colon and head in _SOURCES else None
+
+
+def without_folders(text: str) -> str:
+    """Return a reference to a model without the folders of this machine, which records may not publish.
+
+    >>> without_folders("defenses/mine.py:build"), without_folders("timm:resnet18@weights/mine.pth")
+    ('mine.py:build', 'timm:resnet18@mine.pth')
+    """
+    if source_of(text) in _OF_FILES:
+        name, at, file = text.partition("@")
+        return f"{name}{at}{Path(file).name}"
+    file_of_code = source_file(text)
+    if file_of_code is not None:
+        return f"{file_of_code.name}:{text.rpartition(':')[2]}"
+    return text if is_reference(text) else Path(text).resolve().name
 
 
 def resolve(text: str) -> object:

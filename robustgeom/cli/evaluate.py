@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from robustgeom.cli.folders import OutputFolder, output_folder
 from robustgeom.cli.output import print_summary
 from robustgeom.cli.progress import Display
+from robustgeom.refs import is_reference, source_of, without_folders
 
 __all__ = ["evaluate"]
 
@@ -62,9 +64,10 @@ def evaluate(
 ) -> None:
     """Attack models, analyse them, and write their records and one page.
 
-    REF is a zoo name (see `robustgeom ls models`), file.py:build, or pkg.mod:attr, where build() returns a
-    torch.nn.Module in eval mode that maps images in [0, 1] to logits. A run that was cut off goes on where the same
-    command is given again.
+    REF is a zoo name (see `robustgeom ls models`) or a folder that `robustgeom train` wrote; file.py:build or
+    pkg.mod:attr, where build() returns a torch.nn.Module in eval mode that maps images in [0, 1] to logits;
+    torchvision:NAME, timm:NAME, hf:REPO or robustbench:NAME@DATASET/THREAT, whose weights are downloaded once. A run
+    that was cut off goes on where the same command is given again.
     """
     from robustgeom.errors import InputError  # heavy imports wait until --help is out of the way
     from robustgeom.harness.jobs import JobSpec
@@ -105,8 +108,15 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
 
 
 def _folder_names(models: tuple[str, ...]) -> list[str]:
-    names = [Path(m.rpartition(":")[0]).stem if m.rpartition(":")[0] else m for m in models]
+    names = list(map(_folder_name, models))
     return [n if names.count(n) == 1 else f"{n}-{i + 1}" for i, n in enumerate(names)]
+
+
+def _folder_name(model: str) -> str:
+    """Return one name of a folder: of a model of your own the file's, else all of the reference but what is a path."""
+    if is_reference(model) and source_of(model) is None:
+        return Path(model.rpartition(":")[0]).stem
+    return re.sub(r"[^\w.-]+", "-", without_folders(model).replace(":", "."))
 
 
 def _run(specs: list[Any], folder: OutputFolder, jobs: int) -> int:

@@ -25,6 +25,19 @@ def _robustbench() -> str:
     return robustbench_state()
 
 
+def _torchvision() -> str:
+    from robustgeom.models.torchvision_models import torchvision_names
+
+    return f"{len(torchvision_names())} classifiers as torchvision:NAME"
+
+
+def _timm() -> str:
+    from robustgeom.models.hub import hub_version
+    from robustgeom.models.timm_models import timm_names
+
+    return f"{len(timm_names())} names of networks and weights as timm:NAME, hf:REPO through {hub_version()}"
+
+
 def _foolbox() -> str:
     model, x, y = _problem()
     foolbox: Any = importlib.import_module("foolbox")
@@ -77,6 +90,8 @@ def _peer(package: str, extra: str, probe: Callable[[], str]) -> Callable[[], st
 PEERS = (
     ("torchattacks", _peer("torchattacks", "torchattacks", _torchattacks)),
     ("robustbench", _peer("robustbench", "robustbench", _robustbench)),
+    ("torchvision", _peer("torchvision", "all", _torchvision)),
+    ("timm", _peer("timm", "timm", _timm)),
     ("foolbox", _peer("foolbox", "peers", _foolbox)),
     ("ART", _peer("adversarial-robustness-toolbox", "peers", _art)),
     ("pyautoattack", _peer("pyautoattack", "peers", _pyautoattack)),

@@ -67,6 +67,21 @@ class Dataset:
         """Return the data set with `classes` classes where they are only counted, else as it is."""
         return replace(self, classes=numbers(classes)) if self.counted else self
 
+    def named(self, classes: tuple[str, ...]) -> Dataset:
+        """Return the data set with the names that a model has for its classes, where ours are only counted.
+
+        Raises `InputError` where both have the same names in another order.
+        """
+        if self.counted and len(classes) == len(self.classes):
+            return replace(self, classes=classes)
+        if classes != self.classes and sorted(classes) == sorted(self.classes):
+            first = next(
+                i for i, pair in enumerate(zip(classes, self.classes, strict=True)) if pair[0] != pair[1]
+            )
+            wanted = f"classes in the model's order, with {classes[first]!r} as class {first}"
+            raise InputError(wanted, got=repr(self.classes[first]), fix="labels in that order")
+        return self
+
     def take(self, rows: Tensor) -> Dataset:
         """Return the samples at positions `rows` (k,)."""
         ids = tuple(self.ids[i] for i in rows.tolist())

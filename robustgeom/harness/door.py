@@ -15,6 +15,7 @@ from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import AttackSpec
 from robustgeom.harness.target import Target, out_of_memory
 from robustgeom.logits import logit_gap, margin
+from robustgeom.models.pretrained import Pretrained
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
 
@@ -59,6 +60,7 @@ def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
     labels = data.labels[:_SAMPLES].to(subject.device)
     _refuse_probabilities(logits, "removing the last softmax, or --remedy, which takes the logarithm")
     return [
+        *_input_size(subject, x),
         _batch_independence(subject, target, x, logits),
         _repeatable(target, x, logits),
         _gradients(target, x, labels),
@@ -82,6 +84,20 @@ def _first_pass(subject: Subject, data: Dataset) -> tuple[Target, Tensor, Tensor
     target = Target(subject.forward, data.ids[:_SAMPLES], subject.noise, seed=0, classes=len(data.classes))
     with torch.no_grad():
         return target, x, target(x)
+
+
+def _input_size(subject: Subject, x: Tensor) -> list[CheckResult]:
+    """Return a warning where inputs are of another size than the one that the weights were made for."""
+    if not isinstance(subject.module, Pretrained) or subject.module.input_shape == tuple(x.shape[1:]):
+        return []
+    wanted = subject.module.input_shape
+    text = f"inputs are {_size(x.shape[1:])}, the weights were made for {_size(wanted)}"
+    action = f"resize the data to {_size(wanted[1:])}: at another size the network is another one"
+    return [CheckResult(name="input size", status="warn", value=None, message=text, action=action)]
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _batch_independence(subject: Subject, target: Target, x: Tensor, logits: Tensor) -> CheckResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +18,10 @@ from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import has_noise, noise_ratio
+from robustgeom.models.pretrained import Pretrained
 from robustgeom.models.variants import variant
 from robustgeom.records import ModelInfo
-from robustgeom.refs import is_reference, source_file
+from robustgeom.refs import is_reference, source_file, without_folders
 
 __all__ = ["Subject", "subject"]
 
@@ -86,7 +86,10 @@ def subject(
     if found < count:
         raise InputError(f"{count} logits or more", got=str(found), fix="a model for this data set")
     quick = quicker(runs, place, precision=precision, compiled=compiled)
-    return Subject(module, _info(model, module, noise), place, runs, chosen, quick), data.widened(found)
+    seen = data.widened(found)
+    if isinstance(module, Pretrained) and module.classes:
+        seen = seen.named(module.classes)
+    return Subject(module, _info(model, module, noise), place, runs, chosen, quick), seen
 
 
 def _place(device: str) -> torch.device:
@@ -139,15 +142,12 @@ def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:
     if isinstance(model, str) and not is_reference(model):
         card = read_card(model)
         facts = card.model_dump(include={"name", "family", "seed", "rho", "front_end", "threat"})
-        return ModelInfo(reference=model, **facts, **common)
+        # A folder's name, not its card's: a copy that was trained again is another model.
+        facts["name"] = without_folders(model)
+        return ModelInfo(reference=facts["name"], **facts, **common)
     if isinstance(model, str):
         file = source_file(model)
-        name = file.stem if file is not None else model.replace(":", ".")
-        return ModelInfo(name=name, reference=_relative(model, file), rho=noise_ratio(module), **common)
+        name = file.stem if file is not None else without_folders(model).replace(":", ".")
+        return ModelInfo(name=name, reference=without_folders(model), rho=noise_ratio(module), **common)
     name = type(module).__name__
     return ModelInfo(name=name, reference=f"object:{name}", rho=noise_ratio(module), **common)
-
-
-def _relative(reference: str, file: Path | None) -> str:
-    """Keep folders of the user's machine out of records that may be published."""
-    return reference if file is None else f"{file.name}:{reference.rpartition(':')[2]}"

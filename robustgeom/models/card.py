@@ -11,7 +11,7 @@ from robustgeom import content
 from robustgeom.errors import ContentError
 from robustgeom.files import read_toml
 
-__all__ = ["ModelCard", "read_card"]
+__all__ = ["ModelCard", "card_file", "read_card"]
 
 
 class _Section(BaseModel):
@@ -89,22 +89,39 @@ class ModelCard(_Section):
     figures: list[Figure] = []
 
 
+def card_file(name: str) -> Path:
+    """Return the card of the zoo model `name`, or of the folder `name`, as `robustgeom train` writes one anywhere.
+
+    A name of the zoo is never a folder here by accident; ./NAME is. Raises `UnknownNameError` with the closest names,
+    `ContentError` on a folder without a card.
+
+    >>> card_file("fmnist-cnn-standard").name
+    'card.toml'
+    """
+    if name in content.names("model") or not ("/" in name or Path(name).is_dir()):
+        return content.find("model", name)
+    if not Path(name, "card.toml").is_file():
+        raise ContentError(
+            "a folder with card.toml and weights", got=f"no {name}/card.toml", fix="a name of the zoo"
+        )
+    return Path(name, "card.toml")
+
+
 def read_card(name: str) -> ModelCard:
-    """Read the card of the zoo model `name`.
+    """Read the card of the zoo model or folder `name`; a folder outside the zoo may have another name than its card.
 
     Raises `UnknownNameError` with the closest names, and `ContentError` that names a field that does not fit.
 
     >>> read_card("fmnist-cnn-standard").family
     'fmnist-cnn'
     """
-    return parse_card(content.find("model", name))
+    path = card_file(name)
+    card = parse_card(path)
+    if card.name != name and name in content.names("model"):
+        raise ContentError(f"the name {name!r} in {path}", got=repr(card.name), fix="renaming either")
+    return card
 
 
 def parse_card(path: Path) -> ModelCard:
     """Read a card file; raises `ContentError` that names the first field that does not fit."""
-    card = read_toml(path, ModelCard, "card", fix="installing the zoo again")
-    if card.name != path.parent.name:
-        raise ContentError(
-            f"the name {path.parent.name!r} in {path}", got=repr(card.name), fix="renaming either"
-        )
-    return card
+    return read_toml(path, ModelCard, "card", fix="installing the zoo again")

@@ -1,4 +1,4 @@
-"""Models by reference: a zoo name, "file.py:attr", "pkg.mod:attr" or "robustbench:NAME@DATASET/THREAT"."""
+"""Models by reference: a zoo name or folder, "file.py:attr", "pkg.mod:attr", or a name in another package's zoo."""
 
 from __future__ import annotations
 
@@ -10,35 +10,47 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from robustgeom import content
 from robustgeom.errors import ContentError, InputError
 from robustgeom.models.build import build
-from robustgeom.models.card import ModelCard, read_card
-from robustgeom.models.robustbench import PREFIX, load_robustbench
-from robustgeom.refs import called, is_reference, resolve
+from robustgeom.models.card import ModelCard, card_file, read_card
+from robustgeom.refs import called, is_reference, resolve, source_of
+from robustgeom.registry import Registry
 
 __all__ = ["load_model"]
 
+_LOADERS = Registry(
+    "kind of reference",
+    {
+        "hf": "robustgeom.models.timm_models:load_hf",
+        "robustbench": "robustgeom.models.robustbench:load_robustbench",
+        "timm": "robustgeom.models.timm_models:load_timm",
+        "torchvision": "robustgeom.models.torchvision_models:load_torchvision",
+    },
+)
+
 
 def load_model(reference: str) -> nn.Module:
-    """Return the network that `reference` names: a zoo name, "file.py:attr" or "pkg.mod:attr".
+    """Return the network that `reference` names: a zoo name or a folder like its, "file.py:attr" or "pkg.mod:attr".
 
-    "robustbench:NAME@DATASET/THREAT" is a model of that zoo; see `load_robustbench`. A function or class is called
-    without arguments. A zoo model comes in eval mode; a model of your own comes as your code made it. Weights are
-    read as safetensors, checked against the card's sha256. Raises `UnknownNameError`, `ReferenceNotFoundError`,
-    `ContentError` on damaged weights, `InputError` on no model.
+    "torchvision:NAME", "timm:NAME", "hf:REPO" and "robustbench:NAME@DATASET/THREAT" are models of other packages,
+    whose weights are downloaded where they are not there yet. A function or class is called without arguments. A model
+    of your own comes as your code made it, every other in eval mode. Weights of a zoo folder are read as safetensors,
+    checked against the card's sha256. Raises `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` on damaged
+    weights, `InputError` on no model.
 
     >>> load_model("fmnist-cnn-standard")(torch.zeros(1, 1, 28, 28)).shape
     torch.Size([1, 10])
     """
-    if reference.startswith(PREFIX):
-        return load_robustbench(reference)
+    source = source_of(reference)
+    if source is not None:
+        found: nn.Module = _LOADERS[source](reference)
+        return found
     if is_reference(reference):
         return _load_own(reference)
     card = read_card(reference)
     with torch.random.fork_rng(devices=[]):  # a new network draws weights; the caller's stream is not ours
         model = build(card.architecture.name, card.architecture.arguments)
-    _load_weights(model, card, content.find("model", reference).parent)
+    _load_weights(model, card, card_file(reference).parent)
     return model.eval()
 
 
@@ -54,7 +66,7 @@ def _load_own(reference: str) -> nn.Module:
 
 
 def _load_weights(model: nn.Module, card: ModelCard, folder: Path) -> None:
-    path, advice = folder / card.weights.file, "installing the zoo again"
+    path, advice = folder / card.weights.file, "training it again, or installing the zoo again"
     try:
         raw = path.read_bytes()
     except OSError as error:
