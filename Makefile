@@ -28,7 +28,7 @@ lint: install
 	$(BIN)/lint-imports
 
 zoo-check: install  ## every model reproduces its expected.json
-	$(BIN)/pytest -n 2 tests/content -k "reproduces or folder"
+	$(BIN)/pytest -n 2 tests/content -m "slow or not slow" -k "reproduces or folder"
 
 zoo-full: install  ## every figure on the cards, measured again: hours
 	$(BIN)/pytest -m slow tests/content/test_zoo_figures.py
