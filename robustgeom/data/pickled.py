@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
     one that names anything else.
     """
     try:
-        with path.open("rb") as file:
-            found = _Plain(file, encoding="bytes").load()
+        raw = path.read_bytes()
+        _refuse_wide_memo(raw)
+        found = _Plain(io.BytesIO(raw), encoding="bytes").load()
         if not isinstance(found, dict):
             raise pickle.UnpicklingError(f"it holds one {type(found).__name__}")
     except Exception as error:  # what a damaged pickle raises is not documented
@@ -31,6 +34,13 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
             "an intact pickle of plain values", got=got, fix="unpacking the original archive again"
         ) from error
     return {k: v.values if isinstance(v, _Bytes) else v for k, v in found.items()}
+
+
+def _refuse_wide_memo(raw: bytes) -> None:
+    """Raise `UnpicklingError` on an index of the memo that no pickle reaches, as memory is taken up to there."""
+    for operation, argument, where in pickletools.genops(raw):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > (where or 0):
+            raise pickle.UnpicklingError(f"memo index {argument} at byte {where}")
 
 
 class _Kind:
