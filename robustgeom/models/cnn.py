@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustgeom.models.parts import activation, known_stages
+from robustgeom.models.parts import noise_plan
 from robustgeom.models.stem import REDUCED_FROM, entry, normalisation
 
 __all__ = ["CNN"]
@@ -19,9 +19,9 @@ class CNN(nn.Module):
     Images (n, channels, size, size) in [0, 1] to logits (n, classes), computed in channels_last, which is
     faster on a CPU. From 64 pixels on a stem comes first, a stride-2 7x7 convolution (32 channels) and max pooling.
     With `stem` "none" the network takes feature maps (n, channels, size, size) of a front end, neither normalised nor
-    reduced. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the stages
-    named in `noisy` (any of stem, conv1, conv2, hidden), ahead of their ReLU. Raises `InputError` and
-    `UnknownNameError`.
+    reduced. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the
+    places named in `noisy` (any of input, stem, conv1, conv2, hidden), ahead of their ReLU; `noise` is gaussian,
+    poisson or multiplicative. Raises `InputError` and `UnknownNameError`.
 
     >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -39,6 +39,7 @@ class CNN(nn.Module):
         mean: float | Sequence[float] = 0.286,
         deviation: float | Sequence[float] = 0.353,
         rho: float = 0.0,
+        noise: str = "gaussian",
         noisy: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -47,21 +48,18 @@ class CNN(nn.Module):
         reduced = stem == "image" and size >= REDUCED_FROM
         if reduced:
             self.stages = ("stem", *self.stages)
-        noisy = known_stages(noisy, self.stages)
+        plan = noise_plan(rho, noise, noisy, self.stages)
+        self.entry_noise = next(iter(plan.layers("input", channels, shared=True)), None)
         if reduced:
-            self.stem = nn.Sequential(
-                *entry(channels, 32, size), activation("stem", 32, rho=rho, noisy=noisy)
-            )
+            self.stem = nn.Sequential(*entry(channels, 32, size), plan.activation("stem", 32))
             channels, size = 32, (size + 3) // 4
         side = (size + 3) // 4
         self.conv1 = nn.Sequential(
-            nn.Conv2d(channels, 32, 5, stride=2, padding=2), activation("conv1", 32, rho=rho, noisy=noisy)
+            nn.Conv2d(channels, 32, 5, stride=2, padding=2), plan.activation("conv1", 32)
         )
-        self.conv2 = nn.Sequential(
-            nn.Conv2d(32, 64, 5, stride=2, padding=2), activation("conv2", 64, rho=rho, noisy=noisy)
-        )
+        self.conv2 = nn.Sequential(nn.Conv2d(32, 64, 5, stride=2, padding=2), plan.activation("conv2", 64))
         self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(64 * side * side, 128), activation("hidden", 128, rho=rho, noisy=noisy)
+            nn.Flatten(), nn.Linear(64 * side * side, 128), plan.activation("hidden", 128)
         )
         self.logits = nn.Linear(128, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,6 +67,7 @@ class CNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
         x = self.normalise(x.contiguous(memory_format=torch.channels_last))
+        x = x if self.entry_noise is None else self.entry_noise(x)
         x = x if self.stem is None else self.stem(x)
         out: Tensor = self.logits(self.hidden(self.conv2(self.conv1(x))))
         return out

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from robustgeom.errors import unknown
-from robustgeom.models.noise import GaussianNoise
+from robustgeom.models.noise import NOISES
 
-__all__ = ["Normalise", "activation", "known_stages"]
+__all__ = ["NoisePlan", "Normalise", "noise_plan"]
 
 
 class Normalise(nn.Module):
@@ -40,19 +41,36 @@ def _a_channel(value: float | Sequence[float]) -> Tensor:
     return torch.tensor(list(value)).view(-1, 1, 1) if isinstance(value, Sequence) else torch.tensor(value)
 
 
-def known_stages(noisy: Sequence[str], stages: Sequence[str]) -> tuple[str, ...]:
-    """Return `noisy` as a tuple; raises `UnknownNameError` where one is no stage, as its noise would be lost.
+@dataclass(frozen=True)
+class NoisePlan:
+    """Which stages of a network get noise, of which kind and ratio rho."""
 
-    >>> known_stages(["conv1"], ("conv1", "conv2"))
-    ('conv1',)
+    rho: float
+    kind: str
+    stages: tuple[str, ...]
+
+    def layers(self, stage: str, channels: int, *, shared: bool = False) -> list[nn.Module]:
+        """Return the stage's noise layer, or none."""
+        if stage not in self.stages or self.rho == 0:
+            return []
+        return [NOISES[self.kind](channels, rho=self.rho, key=stage, shared=shared)]
+
+    def activation(self, stage: str, channels: int) -> nn.Sequential:
+        """Return the end of a stage: its noise, if it has any, then ReLU."""
+        return nn.Sequential(*self.layers(stage, channels), nn.ReLU())
+
+
+def noise_plan(rho: float, kind: str, noisy: Sequence[str], stages: Sequence[str]) -> NoisePlan:
+    """Return the plan for noise at the places `noisy`: among the stages, or input, which is ahead of the first.
+
+    Raises `UnknownNameError` where one is no stage, as its noise would be lost, and on an unknown kind.
+
+    >>> noise_plan(1.0, "gaussian", ["conv1"], ("conv1", "conv2")).activation("conv1", 8)[0].rho
+    1.0
     """
+    if kind not in NOISES:
+        raise unknown("noise", kind, NOISES)
     for stage in noisy:
-        if stage not in stages:
-            raise unknown("stage", stage, stages)
-    return tuple(noisy)
-
-
-def activation(stage: str, channels: int, *, rho: float, noisy: tuple[str, ...]) -> nn.Sequential:
-    """Return the end of a stage: noise, if the stage is among `noisy`, then ReLU."""
-    noise = [GaussianNoise(channels, rho=rho, key=stage)] if stage in noisy and rho != 0 else []
-    return nn.Sequential(*noise, nn.ReLU())
+        if stage not in ("input", *stages):
+            raise unknown("stage", stage, ("input", *stages))
+    return NoisePlan(rho, kind, tuple(noisy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError
-from robustgeom.models.parts import activation, known_stages
+from robustgeom.models.parts import NoisePlan, noise_plan
 from robustgeom.models.stem import entry, normalisation
 
 __all__ = ["PreActResNet"]
@@ -19,14 +20,12 @@ __all__ = ["PreActResNet"]
 class _Block(nn.Module):
     """BN, ReLU, convolution, twice, beside a shortcut (He et al. 2016, arXiv:1603.05027)."""
 
-    def __init__(
-        self, before: int, after: int, stride: int, *, stage: str, rho: float, noisy: tuple[str, ...]
-    ) -> None:
+    def __init__(self, before: int, after: int, stride: int, stage: str, plan: NoisePlan) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.BatchNorm2d(before), nn.BatchNorm2d(after)
         self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.inner = activation(stage, after, rho=rho, noisy=noisy)
+        self.inner = plan.activation(stage, after)
         reshape = stride != 1 or before != after
         # With AVX2, torch 2.11's strided 1x1 convolution of under 8 channels_last channels writes beyond its memory.
         self.skip = stride if before < 8 else 1
@@ -41,18 +40,15 @@ class _Block(nn.Module):
         return out
 
 
-def _stage(
-    stage: str, before: int, after: int, stride: int, *, blocks: int, rho: float, noisy: tuple[str, ...]
-) -> nn.Module:
+def _stage(stage: str, before: int, after: int, stride: int, blocks: int, plan: NoisePlan) -> nn.Module:
     """Return the blocks of a stage; its noise is in the last one, so that a stage has one noise layer."""
     found = [
         _Block(
             after if i else before,
             after,
             1 if i else stride,
-            stage=stage,
-            rho=rho,
-            noisy=noisy if i == blocks - 1 else (),
+            stage,
+            plan if i == blocks - 1 else replace(plan, stages=()),
         )
         for i in range(blocks)
     ]
@@ -67,8 +63,8 @@ class PreActResNet(nn.Module):
     pooling. With `stem` "none" there is none: the network takes feature maps (n, channels, h, w) of a front end, and
     does not normalise them. widths: channels of the stages; `stem_width` is the stem's, by default the first of them.
     `blocks` a stage. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the
-    stages named in `noisy` (any of stem, stage1, stage2, stage3), in a stage's last block. Raises `InputError` and
-    `UnknownNameError`.
+    places named in `noisy` (any of input, stem, stage1, stage2, stage3), in a stage's last block; `noise` is gaussian,
+    poisson or multiplicative. Raises `InputError` and `UnknownNameError`.
 
     >>> PreActResNet().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -89,6 +85,7 @@ class PreActResNet(nn.Module):
         mean: float | Sequence[float] = 0.286,
         deviation: float | Sequence[float] = 0.353,
         rho: float = 0.0,
+        noise: str = "gaussian",
         noisy: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -98,15 +95,15 @@ class PreActResNet(nn.Module):
         self.normalise = normalisation(stem, channels, mean, deviation)
         if stem == "none":
             self.stages = self.stages[1:]
-        noisy = known_stages(noisy, self.stages)
+        plan = noise_plan(rho, noise, noisy, self.stages)
+        self.entry_noise = next(iter(plan.layers("input", channels, shared=True)), None)
         inside, self.stem = channels, nn.Sequential()
         if stem == "image":
             inside = widths[0] if stem_width is None else stem_width
             # The first block starts with its own BN and ReLU, so a ReLU here would be one too many.
-            noise = list(activation("stem", inside, rho=rho, noisy=noisy))[:-1]
-            self.stem = nn.Sequential(*entry(channels, inside, size), *noise)
+            self.stem = nn.Sequential(*entry(channels, inside, size), *plan.layers("stem", inside))
         self.stage1, self.stage2, self.stage3 = (
-            _stage(f"stage{i}", before, after, min(i, 2), blocks=blocks, rho=rho, noisy=noisy)
+            _stage(f"stage{i}", before, after, min(i, 2), blocks, plan)
             for i, (before, after) in enumerate(pairwise((inside, *widths)), 1)
         )
         self.norm = nn.BatchNorm2d(widths[-1])
@@ -116,6 +113,7 @@ class PreActResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
         x = self.normalise(x.contiguous(memory_format=torch.channels_last))
+        x = x if self.entry_noise is None else self.entry_noise(x)
         x = self.stage3(self.stage2(self.stage1(self.stem(x))))
         out: Tensor = self.logits(F.relu(self.norm(x)).mean((2, 3)))
         return out

@@ -36,6 +36,7 @@ class WideResNet(PreActResNet):
         mean: float | Sequence[float] = 0.286,
         deviation: float | Sequence[float] = 0.353,
         rho: float = 0.0,
+        noise: str = "gaussian",
         noisy: Sequence[str] = (),
     ) -> None:
         if depth < 10 or (depth - 4) % 6 or widen < 1:
@@ -52,5 +53,6 @@ class WideResNet(PreActResNet):
             mean=mean,
             deviation=deviation,
             rho=rho,
+            noise=noise,
             noisy=noisy,
         )

@@ -14,37 +14,57 @@ from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError, 
 from robustgeom.models.build import ARCHITECTURES, build
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
-from robustgeom.models.noise import GaussianNoise, noise_context, noise_ratio
+from robustgeom.models.noise import (
+    NOISES,
+    GaussianNoise,
+    calibrate,
+    noise_context,
+    noise_layers,
+    noise_off,
+    noise_ratio,
+)
 from robustgeom.models.parts import Normalise
 from robustgeom.models.variants import variant, variant_names
 
 NAME = "fmnist-cnn-standard"
+PLAIN = ("cnn", "preact_resnet", "wide_resnet")  # the others hold one of these
+
+
+def arguments_of(name, shape=None, noise=None):
+    """Return an architecture's arguments for (channels, size, classes) and noise of ratio `noise`."""
+    channels, size, classes = shape or (1, 28, 10)
+    plain = {"channels": channels, "size": size, "classes": classes}
+    if name == "vone":
+        return plain | {"front": {"rho": noise or 0.0}}
+    if name == "smoothed":
+        return {"sigma": noise or 0.0, "base_arguments": plain}
+    place = {"rho": noise, "noisy": ["conv1" if name == "cnn" else "stem"]} if noise else {}
+    return plain | place
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 @pytest.mark.parametrize(("channels", "size", "classes"), [(1, 28, 10), (3, 32, 100), (3, 28, 2), (1, 8, 3)])
 def test_networks_map_images_to_logits(name, channels, size, classes):
-    arguments = {"channels": channels, "classes": classes} | ({"size": size} if name == "cnn" else {})
-    model = build(name, arguments).eval()
+    model = build(name, arguments_of(name, (channels, size, classes))).eval()
     x = torch.rand(3, channels, size, size, generator=torch.Generator().manual_seed(0), requires_grad=True)
     logits = model(x)
     assert logits.shape == (3, classes)
     logits.sum().backward()
     assert torch.isfinite(x.grad).all()
     assert x.grad.abs().sum() > 0
-    assert set(model.stages) <= {n for n, _ in model.named_children()}
+    assert set(model.stages) <= {n for n, _ in model.named_modules()}
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_rows_do_not_see_each_other(name):
-    model = build(name, {}).eval().double()
+    model = build(name, arguments_of(name)).eval().double()
     x = torch.rand(5, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model(x)[2:4], model(x[2:4]), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_a_state_dict_goes_round(name):
-    first, second = (build(name, {"rho": 0.5, "noisy": ["stem", "conv1"][name == "cnn" :][:1]}) for _ in "ab")
+    first, second = (build(name, arguments_of(name, noise=0.5)) for _ in "ab")
     x = torch.rand(4, 1, 28, 28)
     first.train()(x)
     second.load_state_dict(first.state_dict())
@@ -70,7 +90,31 @@ def test_noise_sits_at_the_stages_that_are_named(name, noisy):
     assert noise_ratio(build(name, {"rho": 0.25})) == 0
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_of_every_kind_can_be_on_the_input(name, kind):
+    noisy, plain = build(name, {"rho": 2.0, "noise": kind, "noisy": ["input"]}).eval(), build(name, {}).eval()
+    (layer,) = noise_layers(noisy)
+    assert type(layer) is NOISES[kind]
+    x = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    calibrate(noisy, x)
+    signal = plain.normalise(x)
+    noise = torch.stack([layer(signal) - signal for _ in range(20)])
+    assert (noise.square().mean() / signal.var(0).mean()).item() == pytest.approx(
+        2.0, rel=0.05
+    ) or kind == "poisson"
+    plain.load_state_dict({k: v for k, v in noisy.state_dict().items() if not k.startswith("entry_noise")})
+    with noise_off():
+        assert torch.equal(noisy(x[:4]), plain(x[:4]))
+
+
+@pytest.mark.parametrize("name", ["cnn", "preact_resnet"])
+def test_an_unknown_kind_of_noise_is_refused(name):
+    with pytest.raises(UnknownNameError, match="gaussian"):
+        build(name, {"rho": 1.0, "noise": "gausian", "noisy": ["input"]})
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_noise_at_a_stage_that_does_not_exist_is_refused(name):
     with pytest.raises(UnknownNameError, match="expected the name of a known stage"):
         build(name, {"rho": 1.0, "noisy": ["conv9"]})
@@ -137,7 +181,7 @@ def test_damaged_weights_are_refused(zoo):
     file.write_bytes(raw)
     fails(
         ContentError,
-        r"expected weights with sha256 .*, got .*model.safetensors; try installing the zoo again",
+        r"expected weights with sha256 .*, got .*model.safetensors; try training it again, or installing the zoo again",
     )
 
 
