@@ -126,14 +126,12 @@ def test_the_penalty_and_its_gradient_by_finite_differences():
     loss = loss_of("gradient_norm", model, (x, y), weight=3.0)
     assert loss.item() == pytest.approx(objective(), rel=1e-6)
     found = gradients(model, loss)
-    for name, index in (("conv.weight", 5),):
-        values = dict(model.named_parameters())[name].data.view(-1)
-        ends = []
-        for shift in (1e-4, -1e-4):
-            values[index] += shift
-            ends.append(objective())
-            values[index] -= shift
-        assert found[name].flatten()[index].item() == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-5)
+    values, ends = model.conv.weight.data.view(-1), []
+    for shift in (1e-4, -1e-4):
+        values[5] += shift
+        ends.append(objective())
+        values[5] -= shift
+    assert found["conv.weight"].flatten()[5].item() == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-5)
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
@@ -167,9 +165,10 @@ def test_fast_inputs_stay_in_the_domain_and_within_noise_plus_step(eps, noise, s
     model, (x, y) = network(), batch(3)
     data = (low + (1 - low) * x, y)
     loss_of("fast_at", model, data, eps=eps, noise=noise, step=step, domain=(low, 1.0))
-    (worst,) = model.points(True)
-    assert low <= worst.min()
-    assert worst.max() <= 1
+    ((_, start), (_, worst)) = model.seen
+    assert low <= min(start.min(), worst.min())
+    assert max(start.max(), worst.max()) <= 1
+    assert (start - data[0]).abs().max() <= noise * eps + 1e-5
     assert (worst - data[0]).abs().max() <= (noise + step) * eps + 1e-5
 
 
