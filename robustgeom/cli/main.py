@@ -10,6 +10,7 @@ import click
 
 from robustgeom.cli.analyze import analyze
 from robustgeom.cli.check import check
+from robustgeom.cli.cp import cp
 from robustgeom.cli.doctor import doctor
 from robustgeom.cli.evaluate import evaluate
 from robustgeom.cli.ls import ls
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for _command in (evaluate, analyze, report, ls, show, check, doctor, train, verify):
+for _command in (evaluate, analyze, report, ls, show, cp, check, doctor, train, verify):
     cli.add_command(_command)
 
 
