@@ -21,8 +21,8 @@ _SAMPLES = 1_000
 def check(target: str, data: str) -> None:
     """Validate a suite, recipe, card or record, or take a model through the door, without running attacks.
 
-    TARGET is a .toml file, a record's or a zoo model's folder, a zoo name, or file.py:build. Exits with 3 where a
-    check of the model failed.
+    TARGET is a .toml file, a record's or a zoo model's folder, a zoo name, file.py:build, or another reference to a
+    model. Exits with 3 where a check of the model failed.
     """
     path = Path(target)
     if target and (path / "card.toml").is_file():

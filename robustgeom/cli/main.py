@@ -10,6 +10,7 @@ import click
 
 from robustgeom.cli.analyze import analyze
 from robustgeom.cli.check import check
+from robustgeom.cli.cp import cp
 from robustgeom.cli.doctor import doctor
 from robustgeom.cli.download import download
 from robustgeom.cli.evaluate import evaluate
@@ -32,7 +33,8 @@ def cli() -> None:
     """
 
 
-for _command in (evaluate, analyze, report, ls, show, check, doctor, train, verify, download):
+_COMMANDS = (evaluate, analyze, report, ls, show, cp, check, doctor, train, verify, download)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

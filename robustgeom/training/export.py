@@ -51,7 +51,7 @@ def _files(recipe: Recipe, model: nn.Module, history: Sequence[EpochDone], devic
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = save(state)
     card = _card(recipe, model, weights, _cost(recipe, history, device))
-    numbers = json.dumps(expected(model), indent=1) + "\n"
+    numbers = json.dumps(expected(model, recipe.data), indent=1) + "\n"
     return {
         "card.toml": tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)).encode(),
         "recipe.toml": tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)).encode(),
@@ -94,7 +94,7 @@ def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | Non
         rho=noise_ratio(model),
         front_end="vone" if front else "none",
         variants=variant_names(model),
-        origin=f"trained by `robustgeom train` from the recipe beside this card; {recipe.data} is MIT-licensed",
+        origin=f"trained by `robustgeom train` from the recipe beside this card, on {recipe.data}",
         paper=recipe.paper,
         architecture=Architecture(name=recipe.architecture.name, arguments=recipe.architecture.arguments),
         weights=Weights(bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest()),
@@ -110,23 +110,22 @@ def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:
     return [[round(v, 6) for v in row] for row in logits.tolist()]
 
 
-def expected(model: nn.Module) -> dict[str, Any]:
+def expected(model: nn.Module, data_name: str) -> dict[str, Any]:
     """Return the numbers that the zoo promises: probe logits, counts of right and of robust samples."""
-    data, test = (load_dataset("fashion-mnist", split=split) for split in ("eval", "test"))
+    data, test = (load_dataset(data_name, split=split) for split in ("eval", "test"))
     return {
         "probe_ids": list(data.ids[:PROBES]),
         "probe_logits": probe_logits(model, data),
         "eval_correct": count_correct(model, data),
         "eval_n": len(data),
-        "suite": suite_counts(model),
+        "suite": suite_counts(model, data),
         "test_correct": count_correct(model, test),
         "test_n": len(test),
     }
 
 
-def suite_counts(model: nn.Module) -> dict[str, Any]:
+def suite_counts(model: nn.Module, data: Dataset) -> dict[str, Any]:
     """Return how many of 100 samples stand at each radius under the suite quick-linf."""
-    data = load_dataset("fashion-mnist", split="eval")
     record = evaluate(model, data, SUITE, options=RunOptions(n=SAMPLES, analyze=False))
     robust = {f"{r:.6g}": int(record.robust_mask(r).sum()) for r in record.header.threat.grid}
     return {"name": SUITE, "version": record.header.suite.version, "n": SAMPLES, "robust": robust}

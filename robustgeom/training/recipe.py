@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from robustgeom.data.load import DATASETS
 from robustgeom.files import parsed, read_toml
 from robustgeom.models.build import ARCHITECTURES
 from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings
@@ -117,7 +118,7 @@ class Recipe(_Section):
     title: str = ""
     paper: str = ""
     seed: int = 0
-    data: Literal["fashion-mnist"] = "fashion-mnist"
+    data: str = "fashion-mnist"
     architecture: Architecture
     objective: Objective
     optimiser: Optimiser
@@ -125,6 +126,11 @@ class Recipe(_Section):
     averaging: Averaging = Averaging(decay=0.0)
     validation: Validation = Validation()
     precision: Precision = Precision()
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> Recipe:
+        _known("data set with training images", self.data, DATASETS)
+        return self
 
 
 class Member(BaseModel):

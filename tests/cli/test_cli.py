@@ -95,12 +95,12 @@ def test_help_starts_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("evaluate", "analyze", "report", "ls", "show", "check", "doctor", "train", "verify"):
+    for verb in ("evaluate", "analyze", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"):
         assert verb in done.stdout
 
 
 @pytest.mark.parametrize(
-    "verb", ["evaluate", "analyze", "report", "ls", "show", "check", "doctor", "train", "verify"]
+    "verb", ["evaluate", "analyze", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"]
 )
 def test_every_verb_has_help(verb, tmp_path):
     done = run(verb, "--help", cwd=tmp_path)

@@ -81,7 +81,7 @@ def test_zoo_folder_is_complete(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_model_reproduces_its_logits_and_clean_accuracy(name):
     promised, model = promises(name), load_model(name)
-    data = load_dataset("fashion-mnist", split="eval")
+    data = load_dataset(read_card(name).data, split="eval")
     logits = torch.tensor(probe_logits(model, data))
     torch.testing.assert_close(logits, torch.tensor(promised["probe_logits"]), rtol=1e-3, atol=1e-3)
     assert promised["probe_ids"] == list(data.ids[: len(logits)])
@@ -93,7 +93,10 @@ def test_model_reproduces_its_logits_and_clean_accuracy(name):
     "name", [pytest.param(n, marks=[] if n in CHECKED_ALWAYS else pytest.mark.slow) for n in MODELS]
 )
 def test_model_reproduces_its_robust_accuracy(name):
-    promised, found = promises(name)["suite"], suite_counts(load_model(name))
+    promised, found = (
+        promises(name)["suite"],
+        suite_counts(load_model(name), load_dataset(read_card(name).data, split="eval")),
+    )
     assert (found["name"], found["version"], found["n"]) == tuple(
         promised[k] for k in ("name", "version", "n")
     )

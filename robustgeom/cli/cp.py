@@ -1,0 +1,58 @@
+"""`robustgeom cp`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from robustgeom import content
+from robustgeom.errors import OutputError, unknown
+from robustgeom.files import new_folder, write_text
+
+__all__ = ["cp"]
+
+_KINDS = {"zoo": "model", "suite": "suite", "recipe": "model"}
+
+
+@click.command()
+@click.argument("name")
+@click.argument("dest", type=click.Path(path_type=Path))
+def cp(name: str, dest: Path) -> None:
+    """Copy a zoo model, a suite or a recipe into the folder DEST, to edit it there.
+
+    NAME is zoo/NAME, suite/NAME or recipe/NAME, or a name alone of a model or a suite. A model becomes the folder
+    DEST/NAME, which `robustgeom evaluate DEST/NAME` takes; a suite becomes DEST/NAME.toml, for --suite; a recipe
+    likewise, for `robustgeom train`. Nothing is overwritten.
+    """
+    kind, source = _found(name)
+    target = dest / (source.parent.name if kind == "zoo" else source.name)
+    if kind == "recipe":
+        source, target = source.with_name("recipe.toml"), dest / f"{source.parent.name}.toml"
+    if target.exists():
+        raise OutputError("a place that is free", got=str(target), fix="another DEST, or moving it away")
+    if kind == "zoo":
+        _copy_folder(source.parent, target)
+    else:
+        write_text(target, source.read_text(encoding="utf-8"))
+    click.echo(str(target))
+
+
+def _found(name: str) -> tuple[str, Path]:
+    """Return which kind a name is of, and its file; raises `UnknownNameError` with the closest names of both kinds."""
+    kind, slash, rest = name.rstrip("/").partition("/")
+    if slash and kind in _KINDS:
+        return kind, content.find(_KINDS[kind], rest)
+    for kind in ("zoo", "suite"):
+        if name in content.names(_KINDS[kind]):
+            return kind, content.find(_KINDS[kind], name)
+    known = [f"{kind}/{n}" for kind, of in _KINDS.items() for n in content.names(of)]
+    raise unknown("model, suite or recipe", name, known)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    with new_folder(target) as folder:
+        for file in sorted(source.iterdir()):
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)
