@@ -18,7 +18,7 @@ from robustgeom.models.load import load_model
 from robustgeom.records import load_record
 from robustgeom.report.readme import readmes
 from robustgeom.training.export import count_correct, probe_logits, suite_counts
-from robustgeom.training.recipe import read_recipe
+from robustgeom.training.recipe import read_family, read_recipe
 
 ROOT = content.content_root()
 MODELS, SUITES = content.names("model"), content.names("suite")
@@ -102,6 +102,23 @@ def test_model_reproduces_its_robust_accuracy(name):
     )
     for radius, count in promised["robust"].items():
         assert abs(found["robust"][radius] - count) <= 1  # 0.4 % of the samples may be near-ties
+
+
+FAMILY = {recipe.name: recipe for recipe in read_family(ROOT / "zoo" / "family.toml")}
+
+
+def test_the_familys_recipes_are_matched():
+    """One optimiser and augmentation throughout, but for epochs, and for shifts where training attacks."""
+    settings = [r.optimiser.model_dump(exclude={"epochs"}) for r in FAMILY.values()]
+    assert all(s == settings[0] for s in settings)
+    assert {r.family for r in FAMILY.values()} == {"fmnist-resnet"}
+    assert {r.averaging.decay for r in FAMILY.values()} == {0.999}
+    assert all((r.augmentation.shift == 0) == (r.objective.eps > 0) for r in FAMILY.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILY) & set(MODELS)))
+def test_models_of_the_family_were_trained_by_its_recipes(name):
+    assert read_recipe(content.find("model", name).with_name("recipe.toml")) == FAMILY[name]
 
 
 def promises(name):
