@@ -1,0 +1,67 @@
+"""Have the attacks on stochastic networks converged? Robust accuracy against EOT draws and against steps.
+
+`python benchmarks/convergence.py OUT.csv MODEL... [--n 200] [--eps 8/255]`: Auto-PGD on the margin with 50 steps and 1, 3,
+10, 30 and 100 draws a gradient, then with 10 draws and 10 to 400 steps; rows that OUT.csv has already are not measured
+again. On one core a V1 front end takes about half an hour.
+"""
+
+import csv
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import torch
+
+import robustgeom as rg
+from robustgeom.harness.spec import AttackSpec, Suite
+
+DRAWS, STEPS = (1, 3, 10, 30, 100), (10, 25, 50, 100, 200, 400)
+COLUMNS = ("model", "norm", "eps", "draws", "steps", "n", "value", "low", "high", "passes", "seconds")
+
+
+def measured(name, n, eps, draws, steps):
+    """Return one row: what Auto-PGD leaves with so many draws and steps."""
+    spec = AttackSpec(name="apgd-margin", attack="apgd", settings={"steps": steps, "loss": "margin"})
+    suite = Suite(
+        name="convergence-linf",
+        version=1,
+        description="One attack.",
+        norm="linf",
+        radii="headlines",
+        eot=draws,
+        judge_draws=256,
+        attacks=[spec],
+    )
+    record = rg.evaluate(name, suite=suite, options=rg.RunOptions(n=n, eps=eps, analyze=False))
+    robust, totals = record.robust_accuracy, record.header.totals
+    passes = totals.forward_calls + totals.backward_calls
+    shares = (f"{v:.4f}" for v in (robust.value, robust.low, robust.high))
+    return (name, "linf", eps, draws, steps, n, *shares, passes, f"{totals.seconds:.0f}")
+
+
+def main():
+    torch.set_num_threads(1)
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--eps", default="8/255")
+    given = parser.parse_args()
+    known = list(csv.reader(given.out.open())) if given.out.exists() else [list(COLUMNS)]
+    done = {tuple(row[:6]) for row in known}
+    if not given.out.exists():
+        given.out.write_text(",".join(COLUMNS) + "\n")
+    plan = [(draws, 50) for draws in DRAWS] + [(10, steps) for steps in STEPS if steps != 50]
+    for name in given.models:
+        for draws, steps in plan:
+            key = (name, "linf", given.eps, draws, steps, given.n)
+            if tuple(map(str, key)) in done:
+                continue
+            row = ",".join(map(str, measured(name, given.n, given.eps, draws, steps)))
+            with given.out.open("a") as file:
+                file.write(row + "\n")
+            print(row, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
