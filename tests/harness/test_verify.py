@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import robustgeom as rg
 from robustgeom.errors import ContentError, InputError
@@ -102,6 +103,13 @@ def test_another_model_or_other_samples_are_refused(record):
         rg.verify(record, data=changed)
     with pytest.raises(InputError, match="data without"):
         rg.verify(record, data=data.balanced(5))
+
+
+def test_samples_that_are_not_the_first_of_their_class_are_found_again():
+    data = rg.load_dataset("fashion-mnist", split="eval").take(torch.arange(990, 1000))
+    made = rg.evaluate("fmnist-cnn-standard", data, options=replace(OPTIONS, n=10))
+    assert not set(data.ids) & set(rg.load_dataset("fashion-mnist", split="eval", limit=10).ids)
+    assert rg.verify(made).holds
 
 
 def test_inputs_of_another_shape_are_damage(record):
