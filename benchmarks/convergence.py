@@ -1,8 +1,8 @@
 """Have the attacks on stochastic networks converged? Robust accuracy against EOT draws and against steps.
 
-`python benchmarks/convergence.py OUT.csv MODEL... [--n 200] [--eps 8/255]`: Auto-PGD on the margin with 50 steps and 1, 3, 10,
-30 and 100 draws a gradient, then with 10 draws and 10 to 400 steps; rows that OUT.csv has already are not measured
-again. On one core a V1 front end takes about half an hour.
+`python benchmarks/convergence.py OUT.csv MODEL... [--n 200] [--eps 8/255]`: Auto-PGD on the margin with 50 steps and
+1, 3, 10, 30 and 100 draws a gradient, then with 10 draws and 10 to 400 steps; rows that OUT.csv has already are not
+measured again. On one core a V1 front end takes about half an hour.
 """
 
 import csv
