@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["commit", "device_text", "packages"]
 
-_NAMES = ("robustgeom", "torch", "torchvision", "numpy", "scipy", "pyarrow", "safetensors")
+_NAMES = ("robustgeom", "torch", "torchvision", "timm", "numpy", "scipy", "pyarrow", "safetensors")
 
 
 def packages() -> dict[str, str]:

@@ -66,7 +66,7 @@ def _load_own(reference: str) -> nn.Module:
 
 
 def _load_weights(model: nn.Module, card: ModelCard, folder: Path) -> None:
-    path, advice = folder / card.weights.file, "training it again, or installing the zoo again"
+    path, advice = folder / card.weights.file, "installing the zoo again, or training it again"
     try:
         raw = path.read_bytes()
     except OSError as error:
