@@ -112,7 +112,7 @@ def test_mistakes_end_in_one_message_and_leave_nothing(run, tmp_path, name, dest
 def test_a_folder_is_meant_only_where_the_zoo_has_no_such_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / NAME).mkdir()
-    card = read_card(NAME).model_dump(mode="json") | {"family": "edited"}
+    card = read_card(NAME).model_dump(mode="json", exclude_none=True) | {"family": "edited"}
     (tmp_path / NAME / "card.toml").write_text(tomli_w.dumps(card))
     assert read_card(NAME).family == "fmnist-cnn"
     assert read_card(f"./{NAME}").family == "edited"

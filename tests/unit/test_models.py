@@ -181,7 +181,7 @@ def test_damaged_weights_are_refused(zoo):
     file.write_bytes(raw)
     fails(
         ContentError,
-        r"expected weights with sha256 .*, got .*model.safetensors; try training it again, or installing the zoo again",
+        r"expected weights with sha256 .*, got .*model.safetensors; try installing the zoo again, or training it again",
     )
 
 
