@@ -42,7 +42,7 @@ def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(tmp_path):
         assert process.stderr is not None
         assert process.stderr.readline().startswith("tiny: epoch 1 of 2: loss ")
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == "interrupted\n"
+        assert process.stderr.read().strip() == "interrupted"
     assert process.returncode == 130
     assert not (tmp_path / "tiny").exists()
     assert len((tmp_path / "tiny.jsonl").read_text().splitlines()) == 1
