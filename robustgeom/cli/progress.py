@@ -9,7 +9,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from robustgeom.harness.options import Event
 
-__all__ = ["Display"]
+__all__ = ["Display", "bars"]
+
+
+def bars(console: Console) -> Progress:
+    """Return bars with time gone and time left, which show on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 class Display:
@@ -17,16 +31,7 @@ class Display:
 
     def __init__(self, *, plain: bool = False) -> None:
         self._console = Console(stderr=True, force_terminal=False if plain else None)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = bars(self._console)
         self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> Display:

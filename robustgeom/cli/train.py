@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID
+
+from robustgeom.cli.progress import bars
 
 __all__ = ["train"]
 
@@ -49,16 +51,7 @@ class _Display:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = bars(self._console)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> _Display:

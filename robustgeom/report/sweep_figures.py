@@ -7,7 +7,6 @@ from typing import Any
 from robustgeom.report.charts import sweep_chart
 from robustgeom.report.compare import Comparison
 from robustgeom.report.figures import Figure
-from robustgeom.report.findings import NotTestedError, refuse_other_samples
 from robustgeom.report.sweep import Sweep, sweeps
 from robustgeom.words import percent, radius_text
 
@@ -17,15 +16,7 @@ __all__ = ["sweep_figures"]
 def sweep_figures(comparison: Comparison) -> list[Figure]:
     """Return one chart a sweep among the compared records: clean and robust accuracy against rho."""
     found = sweeps([m.record for m in comparison.models if not m.partial])
-    return [_figure(comparison, sweep, i) for i, sweep in enumerate(found) if _matched(sweep)]
-
-
-def _matched(sweep: Sweep) -> bool:
-    try:
-        refuse_other_samples(sweep.records)
-    except NotTestedError:
-        return False
-    return True
+    return [_figure(comparison, sweep, i) for i, sweep in enumerate(found)]
 
 
 def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import torch
 
 from robustgeom.errors import ContentError, OutputError
 
-__all__ = ["Interrupt", "held_back", "read_checkpoint", "write_checkpoint"]
+__all__ = ["read_checkpoint", "write_checkpoint"]
 
 
 def read_checkpoint(path: str | Path | None, digest: str) -> dict[str, Any] | None:
@@ -49,30 +46,3 @@ def write_checkpoint(path: str | Path | None, state: Mapping[str, Any]) -> None:
         staged.replace(path)
     except (OSError, RuntimeError) as error:
         raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
-
-
-class Interrupt:
-    """Whether Ctrl-C was pressed."""
-
-    pressed = False
-
-
-@contextmanager
-def held_back() -> Iterator[Interrupt]:
-    """Hold Ctrl-C back until a step is over and its state can be kept; a second one interrupts at once."""
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def press(number: int, frame: Any) -> None:
-        del number, frame
-        interrupt.pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from robustgeom.data.dataset import Dataset
+from robustgeom.harness.patience import patient
 from robustgeom.models.noise import calibrate
-from robustgeom.training.checkpoint import held_back, read_checkpoint, write_checkpoint
+from robustgeom.training.checkpoint import read_checkpoint, write_checkpoint
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import EpochDone, Run
 
@@ -47,7 +48,7 @@ def fit(
     where the checkpoint is damaged or of another recipe, `InputError` where the loss is no longer finite.
     """
     forked = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), held_back() as interrupt:
+    with torch.random.fork_rng(devices=forked), patient(lambda: None) as stop_if_asked:
         run = Run(recipe, data, validation, device)
         run.restore(read_checkpoint(checkpoint, run.digest))
         first, began = run.step, perf_counter()
@@ -59,14 +60,16 @@ def fit(
             told = run.end_epoch(left) if run.step % run.per_epoch == 0 else None
             if tick is not None:
                 tick(run.step, run.steps, left)
-            pressed = interrupt.pressed  # asked once: what is raised for has been kept
-            if told or pressed or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if told or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 write_checkpoint(checkpoint, run.state())
                 saved = now
             if told and progress is not None:
                 progress(told)
-            if pressed:
-                raise KeyboardInterrupt
+            try:
+                stop_if_asked()
+            except KeyboardInterrupt:
+                write_checkpoint(checkpoint, run.state())
+                raise
         model = run.result()
         calibrate(model, validation.inputs[:_CALIBRATION_IMAGES].to(device))
     return Trained(model.cpu().eval(), tuple(run.history))

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
+from robustgeom.harness.target import seed_of
 from robustgeom.models.build import build
 from robustgeom.models.noise import reseed_noise
 from robustgeom.threat import ThreatModel
@@ -90,7 +91,7 @@ class Run:
     def one_step(self) -> None:
         """Draw a batch, go down the objective's loss once (or as often as it yields one), follow with the average."""
         began, (epoch, batch) = perf_counter(), divmod(self.step, self.per_epoch)
-        size, seed = self.recipe.optimiser.batch_size, _seed(self.recipe.seed, "step", self.step)
+        size, seed = self.recipe.optimiser.batch_size, seed_of(self.recipe.seed, "step", self.step)
         rows = self._order(epoch)[batch * size : (batch + 1) * size]
         generator = Generator(self.device).manual_seed(seed)
         torch.manual_seed(seed)
@@ -110,7 +111,7 @@ class Run:
         self.seconds += perf_counter() - began
 
     def _order(self, epoch: int) -> Tensor:
-        generator = Generator(self.device).manual_seed(_seed(self.recipe.seed, "epoch", epoch))
+        generator = Generator(self.device).manual_seed(seed_of(self.recipe.seed, "epoch", epoch))
         return torch.randperm(len(self.inputs), generator=generator, device=self.device)
 
     def _losses(self, images: Tensor, labels: Tensor, generator: Generator) -> Iterator[Tensor]:
@@ -140,7 +141,7 @@ class Run:
         """Look at the validation images, remember the best weights, begin the next epoch's sums."""
         settings, model = self.recipe.validation, self.averaged()
         began, epoch = perf_counter(), self.step // self.per_epoch
-        seed = _seed(self.recipe.seed, "validation", epoch)
+        seed = seed_of(self.recipe.seed, "validation", epoch)
         reseed_noise(model, seed)
         model.eval()
         clean, robust = share_correct(model, self.validation), None
@@ -211,12 +212,6 @@ class Run:
         self.history = [EpochDone(**done) for done in state["history"]]
         self.best = state["best"]
         self.memory.update({name: value.to(self.device) for name, value in state["memory"].items()})
-
-
-def _seed(*parts: object) -> int:
-    """Return a seed of 63 bits for what the parts name."""
-    text = "|".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def _first_best(scores: list[float]) -> int:
