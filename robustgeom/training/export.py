@@ -79,7 +79,7 @@ def _cost(recipe: Recipe, history: Sequence[EpochDone], device: str) -> Training
 
 def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | None) -> ModelCard:
     data = load_dataset(recipe.data, split="eval")
-    objective, front = recipe.objective, recipe.architecture.name == "vone"
+    objective = recipe.objective
     threat = f"{objective.norm} {objective.eps:g}" if objective.eps else "none"
     what = recipe.title or (f"{objective.name} at {threat}" if objective.eps else objective.name)
     return ModelCard(
@@ -92,7 +92,7 @@ def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | Non
         classes=list(data.classes),
         threat=threat,
         rho=noise_ratio(model),
-        front_end="vone" if front else "none",
+        front_end=_front_end(recipe),
         variants=variant_names(model),
         origin=f"trained by `robustgeom train` from the recipe beside this card, on {recipe.data}",
         paper=recipe.paper,
@@ -100,6 +100,14 @@ def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | Non
         weights=Weights(bytes=len(weights), sha256=hashlib.sha256(weights).hexdigest()),
         training=cost,
     )
+
+
+def _front_end(recipe: Recipe) -> str:
+    """Return the front end's name; one with other noise than Gaussian is another, so that sweeps keep them apart."""
+    if recipe.architecture.name != "vone":
+        return "none"
+    noise = recipe.architecture.arguments.get("front", {}).get("noise", "gaussian")
+    return "vone" if noise == "gaussian" else f"vone-{noise}"
 
 
 def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:

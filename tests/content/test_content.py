@@ -15,6 +15,7 @@ from robustgeom.harness.options import RunOptions
 from robustgeom.harness.suite import load_suite
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model
+from robustgeom.models.noise import noise_layers
 from robustgeom.records import load_record
 from robustgeom.report.readme import readmes
 from robustgeom.training.export import count_correct, probe_logits, suite_counts
@@ -103,6 +104,18 @@ def test_model_reproduces_its_robust_accuracy(name):
         assert abs(found["robust"][radius] - count) <= 1  # 0.4 % of the samples may be near-ties
 
 
+@pytest.mark.parametrize("name", [n for n in MODELS if read_card(n).rho > 0])
+def test_noise_over_signal_variance_is_the_ratio_on_the_card(name):
+    """Over all shipped images, at the layer itself, without asking it what it tracked."""
+    model, seen = load_model(name), {}
+    (layer,) = noise_layers(model)
+    layer.register_forward_hook(lambda _layer, inputs, out: seen.update(x=inputs[0], noisy=out))
+    with torch.no_grad():
+        model(load_dataset(read_card(name).data, split="eval").inputs)
+    signal, noise = seen["x"].var(0).mean(), (seen["noisy"] - seen["x"]).square().mean()
+    assert float(noise / signal) == pytest.approx(read_card(name).rho, rel=0.05)
+
+
 FAMILY = {recipe.name: recipe for recipe in read_family(ROOT / "zoo" / "family.toml")}
 
 
@@ -149,7 +162,7 @@ def test_clean_accuracy_on_all_test_images(name):
 def test_adversarial_training_is_well_above_the_others():
     robust = {}
     for name in ("fmnist-cnn-standard", "fmnist-cnn-gaussian", "fmnist-cnn-pgd-at"):
-        record = evaluate(name, options=RunOptions(n=100, eps=0.1, analyze=False))
+        record = evaluate(name, options=RunOptions(n=50, eps=0.1, analyze=False))
         robust[name] = record.robust_accuracy
     assert robust["fmnist-cnn-pgd-at"].low > robust["fmnist-cnn-standard"].high
     assert robust["fmnist-cnn-pgd-at"].low > robust["fmnist-cnn-gaussian"].high

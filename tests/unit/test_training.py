@@ -1,5 +1,7 @@
 """Training: recipes, augmentation against slicing, objectives, and resuming bit for bit."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,10 @@ from robustgeom.errors import ContentError
 from robustgeom.models.noise import GaussianNoise
 from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
+from robustgeom.training.export import _front_end
 from robustgeom.training.loop import fit as fit_with_history
 from robustgeom.training.pgd_at import pgd_at
-from robustgeom.training.recipe import Augmentation, read_recipe
+from robustgeom.training.recipe import Augmentation, read_family, read_recipe
 from robustgeom.training.standard import standard
 from robustgeom.training.validate import share_correct
 
@@ -343,6 +346,15 @@ def test_adversarial_training_repeats_and_keeps_an_eval_model_in_eval(network):
     assert torch.equal(adversarial(network, data), adversarial(network, data))
     assert not network.training
     assert network.body[1].num_batches_tracked.item() == 0
+
+
+def test_other_noise_in_the_front_end_is_another_front_end_on_the_card():
+    """Else a sweep over rho would average Poisson-like noise with Gaussian."""
+    members = read_family(Path(__file__).parents[2] / "zoo/family.toml")
+    named = {recipe.name: _front_end(recipe) for recipe in members}
+    assert named["fmnist-vone-gaussian-3"] == named["fmnist-vone-off"] == "vone"
+    assert named["fmnist-vone-poisson-3"] == "vone-poisson"
+    assert named["fmnist-resnet-gaussian-3"] == "none"
 
 
 def test_noise_layers_are_reseeded_every_epoch(path):
