@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from robustgeom.data.dataset import Dataset, balanced_positions
 from robustgeom.errors import ContentError
 
-__all__ = ["Listing", "image_folder", "listing", "read_image"]
+__all__ = ["Listing", "image_folder", "listing", "pixels", "read_image"]
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _GREY = {"1", "L", "LA"}
@@ -35,6 +35,16 @@ class Listing:
             return list(among)
         rows = balanced_positions([self.labels[i] for i in among], min(limit, len(among)))
         return [among[i] for i in rows]
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """Return a grey or RGB image as numbers (channels, h, w) in [0, 255].
+
+    >>> pixels(Image.new("L", (3, 2), 7)).shape
+    torch.Size([1, 2, 3])
+    """
+    found = torch.from_numpy(np.array(image))  # torchvision's form of this line costs two seconds to import
+    return found[None] if found.dim() == 2 else found.permute(2, 0, 1)
 
 
 def listing(path: Path) -> Listing:
@@ -69,7 +79,7 @@ def image_folder(path: Path, *, limit: int | None = None) -> Dataset:
             f"images of one size in {path}", got=got, fix=f"resizing them first, or imagenet:{path}"
         )
     mode = "L" if all(image.mode in _GREY for image in images) else "RGB"
-    inputs: Tensor = torch.stack([pil_to_tensor(image.convert(mode)) for image in images]).float() / 255
+    inputs: Tensor = torch.stack([pixels(image.convert(mode)) for image in images]).float() / 255
     labels = torch.tensor([found.labels[i] for i in ids])
     return Dataset(path.resolve().name, "given", inputs, labels, tuple(ids), found.classes)
 

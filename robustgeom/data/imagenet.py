@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor
 
 from robustgeom.data.dataset import Dataset
-from robustgeom.data.folder import Listing, listing, read_image
+from robustgeom.data.folder import Listing, listing, pixels, read_image
 from robustgeom.data.splits import source_of
 from robustgeom.errors import ContentError, InputError
 
@@ -42,7 +41,7 @@ def imagenet_folder(reference: str, split: str = "test", *, limit: int | None = 
     inputs = torch.empty(len(ids), 3, crop, crop)
     for row, i in zip(inputs, ids, strict=True):  # one by one: thousands of photographs do not fit in memory
         image = read_image(found.files[i]).convert("RGB")
-        row.copy_(pil_to_tensor(_cropped(image, resize, crop))).div_(255)
+        row.copy_(pixels(_cropped(image, resize, crop))).div_(255)
     labels = torch.tensor([found.labels[i] for i in ids])
     name = f"{path.resolve().name}@{resize}/{crop}"
     return Dataset(name, label, inputs, labels, tuple(ids), found.classes)

@@ -1,9 +1,6 @@
 """`robustgeom analyze` as a person meets it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,20 +24,10 @@ def build():
 QUICK = ["--n-images", 3, "--points", 4, "--features", 40, "--n-t", 10]
 
 
-def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "robustgeom", "analyze", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_a_users_own_model_by_its_own_module_names(tmp_path):
+def test_a_users_own_model_by_its_own_module_names(run, tmp_path):
     (tmp_path / "my_model.py").write_text(MODEL)
     kinds = ["--manifolds", "class,attack, noise", "--eps", "8/255", "--out", "found"]
-    done = run("my_model.py:build", "--stages", "front.1,readout", *kinds, *QUICK, cwd=tmp_path)
+    done = run("analyze", "my_model.py:build", "--stages", "front.1,readout", *kinds, *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -54,14 +41,14 @@ def test_a_users_own_model_by_its_own_module_names(tmp_path):
     facts = json.loads((tmp_path / "found" / "analysis.json").read_text())
     assert facts["model"]["reference"] == "my_model.py:build"
 
-    again = run("my_model.py:build", "--out", "found", cwd=tmp_path)
+    again = run("analyze", "my_model.py:build", "--out", "found", cwd=tmp_path)
     assert again.returncode == 2
     assert "expected a folder that does not exist yet, got found" in again.stderr
     assert again.stdout == ""
 
 
-def test_json_goes_to_stdout_alone(tmp_path):
-    done = run("fmnist-cnn-standard", "--stages", "conv1", "--json", *QUICK, cwd=tmp_path)
+def test_json_goes_to_stdout_alone(run, tmp_path):
+    done = run("analyze", "fmnist-cnn-standard", "--stages", "conv1", "--json", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["model"]["name"] == "fmnist-cnn-standard"
@@ -84,10 +71,10 @@ def test_json_goes_to_stdout_alone(tmp_path):
         (["fmnist-cnn-standard", "--out", "taken/notes.txt/x"], "place that can be written"),
     ],
 )
-def test_mistakes_end_in_one_message(tmp_path, arguments, said):
+def test_mistakes_end_in_one_message(run, tmp_path, arguments, said):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("mine")
-    done = run(*arguments, cwd=tmp_path)
+    done = run("analyze", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.strip().count("\n") == 0

@@ -1,7 +1,6 @@
 """The command line as a person meets it: real processes, real messages, real exit codes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,17 +10,6 @@ from pathlib import Path
 import pytest
 
 from robustgeom.records import load_record
-
-
-def run(*arguments, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "robustgeom", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1", **environment},
-        capture_output=True,
-        text=True,
-    )
-
 
 DEFENSE = """
 import torch
@@ -102,13 +90,13 @@ def test_help_starts_without_torch(tmp_path):
 @pytest.mark.parametrize(
     "verb", ["evaluate", "analyze", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"]
 )
-def test_every_verb_has_help(verb, tmp_path):
+def test_every_verb_has_help(run, verb, tmp_path):
     done = run(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Usage" in done.stdout
 
 
-def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(defense):
+def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(run, defense):
     done = run(
         "evaluate",
         "my_defense.py:build",
@@ -148,7 +136,7 @@ def test_a_defense_outside_the_repository_ends_in_a_record_and_a_page(defense):
         ("no_such_module:build", "expected no_such_module to import"),
     ],
 )
-def test_bad_models_end_in_one_message_and_nothing_written(defense, reference, said):
+def test_bad_models_end_in_one_message_and_nothing_written(run, defense, reference, said):
     done = run("evaluate", reference, "--n", 32, cwd=defense)
     assert done.returncode == 2
     assert said in done.stderr
@@ -174,7 +162,7 @@ def test_bad_models_end_in_one_message_and_nothing_written(defense, reference, s
         (["--data", "missing.npz"], "expected an .npz"),
     ],
 )
-def test_bad_options_end_in_one_message(tmp_path, options, said):
+def test_bad_options_end_in_one_message(run, tmp_path, options, said):
     done = run("evaluate", "fmnist-cnn-standard", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
@@ -182,7 +170,7 @@ def test_bad_options_end_in_one_message(tmp_path, options, said):
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
 
 
-def test_an_existing_or_unwritable_output_folder_is_refused_at_once(tmp_path):
+def test_an_existing_or_unwritable_output_folder_is_refused_at_once(run, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("mine")
     done = run("evaluate", "fmnist-cnn-standard", "--out", "taken", cwd=tmp_path)
@@ -197,7 +185,7 @@ def test_an_existing_or_unwritable_output_folder_is_refused_at_once(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     done = run(
         "evaluate",
@@ -215,7 +203,7 @@ def finished(tmp_path_factory):
     return folder
 
 
-def test_report_compares_records(finished):
+def test_report_compares_records(run, finished):
     done = run("report", "a", "--baseline", "fmnist-cnn-standard", "--out", "b", cwd=finished)
     assert done.returncode == 0, done.stderr
     facts = json.loads((finished / "b" / "comparison.json").read_text())
@@ -225,7 +213,7 @@ def test_report_compares_records(finished):
     assert again.returncode == 0
 
 
-def test_show_describes_records_models_suites_and_attacks(finished):
+def test_show_describes_records_models_suites_and_attacks(run, finished):
     record = run("show", "a/runs/fmnist-cnn-pgd-at", cwd=finished)
     assert record.stdout.startswith("fmnist-cnn-pgd-at: ")
     assert "clean accuracy" in record.stdout
@@ -248,7 +236,7 @@ def test_show_describes_records_models_suites_and_attacks(finished):
         ("arrays.safetensors", lambda raw: raw[:20]),
     ],
 )
-def test_a_damaged_record_is_refused(finished, tmp_path, name, damage):
+def test_a_damaged_record_is_refused(run, finished, tmp_path, name, damage):
     import shutil
 
     shutil.copytree(finished / "a" / "runs" / "fmnist-cnn-standard", tmp_path / "run")
@@ -260,7 +248,7 @@ def test_a_damaged_record_is_refused(finished, tmp_path, name, damage):
     assert not (tmp_path / "report").exists()
 
 
-def test_report_refuses_folders_without_records_and_unknown_baselines(finished, tmp_path):
+def test_report_refuses_folders_without_records_and_unknown_baselines(run, finished, tmp_path):
     done = run("report", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "header.json" in done.stderr
@@ -276,7 +264,7 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(finished, 
     assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
-def test_ls_lists_and_prints_json(tmp_path):
+def test_ls_lists_and_prints_json(run, tmp_path):
     for kind, name in (
         ("models", "fmnist-cnn-standard"),
         ("suites", "quick-linf"),
@@ -288,7 +276,7 @@ def test_ls_lists_and_prints_json(tmp_path):
         assert name in [row["name"] for row in rows]
 
 
-def test_check_takes_models_through_the_door_and_validates_files(defense, finished):
+def test_check_takes_models_through_the_door_and_validates_files(run, defense, finished):
     good = run("check", "my_defense.py:build", cwd=defense)
     assert good.returncode == 0
     assert "pass  gradients" in good.stdout
@@ -305,9 +293,17 @@ def test_check_takes_models_through_the_door_and_validates_files(defense, finish
     assert "next: attack a differentiable surrogate" in blocked.stdout
 
 
-def test_one_bad_model_does_not_cost_the_others(defense):
+def test_one_bad_model_does_not_cost_the_others(run, defense):
     done = run(
-        "evaluate", "my_defense.py:softmax", "fmnist-cnn-standard", "--n", 32, "--eps", "8/255", cwd=defense
+        "evaluate",
+        "my_defense.py:softmax",
+        "fmnist-cnn-standard",
+        "--n",
+        32,
+        "--eps",
+        "8/255",
+        "--no-analyze",
+        cwd=defense,
     )
     assert done.returncode == 2
     assert "my_defense.py:softmax: expected logits" in done.stderr
@@ -323,7 +319,7 @@ def test_packages_are_found_from_their_folder(defense):
     assert done.returncode == 0, done.stderr
 
 
-def test_one_broken_card_is_named_and_the_rest_is_listed(tmp_path):
+def test_one_broken_card_is_named_and_the_rest_is_listed(run, tmp_path):
     import shutil
 
     from robustgeom import content
@@ -341,7 +337,7 @@ def test_one_broken_card_is_named_and_the_rest_is_listed(tmp_path):
     assert "FAIL  content: expected a readable card.toml" in asked.stdout
 
 
-def test_damaged_weights_are_refused(tmp_path):
+def test_damaged_weights_are_refused(run, tmp_path):
     import shutil
 
     from robustgeom import content
@@ -356,15 +352,26 @@ def test_damaged_weights_are_refused(tmp_path):
     assert "expected weights with sha256" in done.stderr
 
 
-def test_doctor_says_what_works(tmp_path):
+def test_doctor_says_what_works(run, tmp_path):
     done = run("doctor", cwd=tmp_path)
     assert done.returncode == 0
     assert "ok    content" in done.stdout
 
 
-def test_ctrl_c_leaves_finished_jobs_usable(tmp_path):
+def test_ctrl_c_leaves_finished_jobs_usable(run, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "robustgeom", "evaluate", "fmnist-cnn-pgd-at", "--n", "500", "--out", "cut"],
+        [
+            sys.executable,
+            "-m",
+            "robustgeom",
+            "evaluate",
+            "fmnist-cnn-pgd-at",
+            "--n",
+            "500",
+            "--no-analyze",
+            "--out",
+            "cut",
+        ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

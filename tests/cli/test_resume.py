@@ -25,10 +25,15 @@ def start(cwd, *more):
     )
 
 
-def finish(cwd, *more):
-    process = start(cwd, *more)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+@pytest.fixture(scope="module")
+def finish(run):
+    """Run the command to its end in `cwd`; return its exit code and what it said."""
+
+    def finished(cwd, *more):
+        done = run(*COMMAND[3:], *more, cwd=cwd)
+        return done.returncode, done.stderr
+
+    return finished
 
 
 def after_a_job(process):
@@ -38,9 +43,9 @@ def after_a_job(process):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finish, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    code, _, err = finish(folder)
+    code, err = finish(folder)
     assert code == 0, err
     assert sorted(
         f.name for f in (folder / "runs" / "quick-linf").iterdir() if f.suffix in ("", ".json")
@@ -52,7 +57,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_the_same_command_goes_on_and_ends_with_the_same_record(tmp_path, whole, how):
+def test_the_same_command_goes_on_and_ends_with_the_same_record(finish, tmp_path, whole, how):
     process = after_a_job(start(tmp_path))
     process.send_signal(how)
     process.communicate(timeout=120)
@@ -65,7 +70,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_record(tmp_path, whole,
         record = load_record(folder / "runs" / "fmnist-cnn-pgd-at")
         assert record.header.status == "interrupted"
         assert record.robust_accuracy.value >= whole.robust_accuracy.value
-    code, _, err = finish(tmp_path)
+    code, err = finish(tmp_path)
     assert code == 0, err
     assert "goes on from what is finished" in err
     assert load_record(folder / "runs" / "fmnist-cnn-pgd-at").fingerprint() == whole.fingerprint()
@@ -86,28 +91,28 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     assert time.monotonic() - began < 20
 
 
-def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(tmp_path):
+def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(finish, tmp_path):
     folder = tmp_path / "runs" / "quick-linf"
     (folder / "runs").mkdir(parents=True)
     (folder / "unfinished.json").write_text(json.dumps({"models": ["another"]}))
-    code, _, err = finish(tmp_path, "--out", str(folder))
+    code, err = finish(tmp_path, "--out", str(folder))
     assert (code, "an unfinished evaluation with other arguments" in err) == (2, True)
     process = after_a_job(start(tmp_path))
     assert (tmp_path / "runs" / "quick-linf-2" / "unfinished.json").is_file()
-    code, _, err = finish(tmp_path, "--out", str(tmp_path / "runs" / "quick-linf-2"))
+    code, err = finish(tmp_path, "--out", str(tmp_path / "runs" / "quick-linf-2"))
     assert (code, "in which an evaluation is at work" in err) == (2, True)
     process.kill()
     process.communicate()
 
 
-def test_a_mistake_leaves_no_folder(tmp_path):
-    code, _, err = finish(tmp_path, "--out", "it", "--suite", "quick-l2", "--eps", "-1")
+def test_a_mistake_leaves_no_folder(finish, tmp_path):
+    code, err = finish(tmp_path, "--out", "it", "--suite", "quick-l2", "--eps", "-1")
     assert code == 2, err
     assert not (tmp_path / "it").exists()
 
 
-def test_jobs_share_the_work_of_models(tmp_path, whole):
-    code, _, err = finish(tmp_path, "fmnist-cnn-standard", "--jobs", "2", "--out", "two")
+def test_jobs_share_the_work_of_models(finish, tmp_path, whole):
+    code, err = finish(tmp_path, "fmnist-cnn-standard", "--jobs", "2", "--out", "two")
     assert code == 0, err
     assert load_record(tmp_path / "two" / "runs" / "fmnist-cnn-pgd-at").fingerprint() == whole.fingerprint()
     assert load_record(tmp_path / "two" / "runs" / "fmnist-cnn-standard").header.status == "complete"

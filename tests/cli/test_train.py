@@ -36,9 +36,13 @@ def command(folder, recipe="tiny.toml", out="tiny"):
     return [sys.executable, "-m", "robustgeom", "train", str(recipe), "--out", str(folder / out)]
 
 
-def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(tmp_path):
+def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(run, tmp_path):
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    with subprocess.Popen(command(tmp_path), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs ignore Ctrl-C, and so would their children.
+    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(
+        command(tmp_path), cwd=tmp_path, stderr=subprocess.PIPE, text=True, **heeds
+    ) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("tiny: epoch 1 of 2: loss ")
         process.send_signal(signal.SIGINT)
@@ -46,7 +50,7 @@ def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(tmp_path):
     assert process.returncode == 130
     assert not (tmp_path / "tiny").exists()
     assert len((tmp_path / "tiny.jsonl").read_text().splitlines()) == 1
-    done = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    done = run(*command(tmp_path)[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epoch 1" not in done.stderr
     assert "tiny: epoch 2 of 2" in done.stderr
@@ -56,12 +60,12 @@ def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(tmp_path):
     assert facts["test_correct"] > 7_000
     assert {f.name for f in tmp_path.iterdir()} == {"tiny", "tiny.toml"}
     assert load_model(str(tmp_path / "tiny"))(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
-    again = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    again = run(*command(tmp_path)[3:], cwd=tmp_path)
     assert again.returncode == 2
     assert "does not exist yet" in again.stderr
 
 
-def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(tmp_path):
+def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(run, tmp_path):
     (tmp_path / "all.toml").write_text(
         f"{RECIPE}[[models]]\nname = 'one'\nseeds = 2\n[[models]]\nname = 'two'\n"
     )
@@ -69,8 +73,7 @@ def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(tmp
         (tmp_path / "zoo" / name).mkdir(parents=True)
     with (tmp_path / "zoo" / "one-s1.lock").open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
-        run = command(tmp_path, "all.toml", "zoo")
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+        done = run(*command(tmp_path, "all.toml", "zoo")[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     first, second, third = done.stderr.splitlines()
@@ -87,9 +90,9 @@ def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(tmp
         (("epochs = 2", "epochs = "), "expected a readable recipe.toml"),
     ],
 )
-def test_bad_recipes_end_in_one_message(tmp_path, change, said):
+def test_bad_recipes_end_in_one_message(run, tmp_path, change, said):
     (tmp_path / "tiny.toml").write_text(RECIPE.replace(*change))
-    done = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    done = run(*command(tmp_path)[3:], cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -119,7 +119,7 @@ def test_a_network_that_cannot_be_copied_runs_itself():
 
 
 def test_a_search_in_bf16_is_confirmed_in_float32():
-    options = {"n": 100, "eps": 0.06, "analyze": False}
+    options = {"n": 64, "eps": 0.06, "analyze": False}
     full, half = (
         evaluate("fmnist-cnn-standard", options=RunOptions(**options, precision=p))
         for p in ("float32", "bf16")

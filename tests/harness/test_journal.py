@@ -155,7 +155,7 @@ def start(tmp_path, name, n, journal, out):
 @pytest.mark.parametrize(
     ("name", "n", "kills"),
     [
-        ("fmnist-cnn-standard", 16, 1),
+        ("fmnist-cnn-standard", 8, 1),
         pytest.param("fmnist-cnn-standard", 12, 20, marks=LONG),
         pytest.param("fmnist-cnn-gaussian", 8, 20, marks=LONG),
     ],

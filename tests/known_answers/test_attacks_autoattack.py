@@ -73,9 +73,9 @@ CASES = [
     ("fmnist-cnn-pgd-at", "apgd", "linf", 0.1, 48),
     ("fmnist-cnn-standard", "apgd", "l2", 0.6, 96),
     ("fmnist-cnn-standard", "apgd_t", "linf", 0.02, 8),
-    ("fmnist-cnn-standard", "apgd_t", "l2", 0.6, 8),
+    pytest.param("fmnist-cnn-standard", "apgd_t", "l2", 0.6, 8, marks=pytest.mark.slow),
     ("fmnist-cnn-standard", "fab_t", "linf", 0.02, 8),
-    ("fmnist-cnn-standard", "fab_t", "l2", 0.6, 8),
+    pytest.param("fmnist-cnn-standard", "fab_t", "l2", 0.6, 8, marks=pytest.mark.slow),
     ("fmnist-cnn-standard", "fab_t", "l1", 4.0, 6),
 ]
 
