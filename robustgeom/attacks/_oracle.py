@@ -2,8 +2,10 @@
 
 The model is any callable from inputs (n, ...) to logits (n, classes). Where it has a method `at(rows, draws)`, the
 oracle asks it first for the callable that serves just those rows and noise draws: so a harness can key noise and
-count cost per sample while the batch shrinks. Gradients may come from another callable, the `source`: a variant of
-the model, a surrogate (transfer) or a differentiable stand-in (BPDA). Success is always judged on the model.
+count cost per sample while the batch shrinks. Where it has `repeated(rows, draws, owners)`, one call serves several
+draws of each input, so that what they share is computed once. Gradients may come from another callable, the `source`:
+a variant of the model, a surrogate (transfer) or a differentiable stand-in (BPDA). Success is always judged on the
+model.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from robustgeom.errors import InputError, unknown
 __all__ = ["AVERAGES", "Average", "Model", "Oracle", "Seen", "bind", "pieces"]
 
 Model = Callable[[Tensor], Tensor]
+Repeated = Callable[[Tensor, Tensor, Tensor], Model]
 Average = Literal["gradients", "logits"]
 AVERAGES = get_args(Average)
 PIECE = 256  # model rows a pass: larger batches leave the cache of a CPU
@@ -143,6 +146,9 @@ class Oracle:
         owners = torch.arange(len(x), device=x.device).repeat_interleave(counts)
         starts = (counts.cumsum(0) - counts)[owners]
         draws = first + torch.arange(len(owners), device=x.device) - starts
+        repeated: Repeated | None = getattr(model, "repeated", None)
+        if repeated is not None:
+            return _wide(repeated(rows[owners], draws, owners)(x)), owners
         return _wide(bind(model, rows[owners], draws)(x[owners])), owners
 
     def _value(self, loss: Loss, aim: tuple[Tensor, ...], logits: Tensor, owners: Tensor | None) -> Tensor:

@@ -25,8 +25,9 @@ from robustgeom.harness.judge import Judgement, judge
 from robustgeom.harness.plan import chunks, padded
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject
-from robustgeom.harness.target import PAD, Noise, Target, row_generators, seed_of
+from robustgeom.harness.target import PAD, Noise, Target, row_generators
 from robustgeom.harness.witness import Witness
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel, project
 
 __all__ = ["Battle"]
@@ -89,14 +90,11 @@ class Battle:
 
     def target(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return the network serving the samples `ids`, its noise keyed by `seed`, its passes counted."""
-        subject = self.subject
-        return self._metered(subject.forward, ids, subject.noise, seed)
+        return self._metered(self.subject.target(ids, seed))
 
-    def _metered(
-        self, forward: Callable[[Tensor], Tensor], ids: tuple[int, ...], noise: Noise, seed: int
-    ) -> Target:
+    def _metered(self, target: Target) -> Target:
         classes, meter = len(self.data.classes), self.budget.spend
-        return Target(forward, ids, noise, seed, classes, self.rows_a_pass, meter=meter)
+        return replace(target, classes=classes, rows_a_pass=self.rows_a_pass, meter=meter)
 
     def _searched(self, ids: tuple[int, ...], seed: int) -> Target:
         """Return what an attack gets: the network, or its quicker form with the network behind it."""
@@ -284,11 +282,10 @@ class Battle:
         if spec.source is None:
             return None
         if spec.source in self.surrogates:
-            other = self.surrogates[spec.source]
-            return self._metered(other.forward, ids, other.noise, seed)
+            return self._metered(self.surrogates[spec.source].target(ids, seed))
         silent = spec.source.partition(":")[0] in NOISE_VARIANTS
         noise: Noise = "none" if silent else self.subject.noise
-        return self._metered(self.subject.variant(spec.source), ids, noise, seed)
+        return self._metered(Target(self.subject.variant(spec.source), ids, noise, seed))
 
     def _clip(self, spec: AttackSpec, found: object, x: Tensor, threat: ThreatModel) -> Tensor:
         """Return the points inside the threat, and keep in mind how far they were from it."""

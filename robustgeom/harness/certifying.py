@@ -18,9 +18,9 @@ from robustgeom.harness.journal import Entry
 from robustgeom.harness.judge import ALPHA
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.spec import Certification
-from robustgeom.harness.target import seed_of
 from robustgeom.models.smoothing import ABSTAIN, Smoothed, certify
 from robustgeom.records import CERTIFICATE_SCHEMA, CheckResult
+from robustgeom.seeds import seed_of
 from robustgeom.stats import exceeds
 from robustgeom.threat import Norm, inscribed
 

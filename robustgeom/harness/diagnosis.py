@@ -14,8 +14,8 @@ from robustgeom.harness.failures._case import BALLS, FEWEST, MOST, Case, TooFewP
 from robustgeom.harness.journal import Entry, digest
 from robustgeom.harness.options import described
 from robustgeom.harness.spec import AttackSpec
-from robustgeom.harness.target import seed_of
 from robustgeom.records import CheckResult
+from robustgeom.seeds import seed_of
 
 __all__ = ["SHARE", "diagnose"]
 

@@ -18,7 +18,8 @@ from robustgeom.harness.failures._case import BALLS
 from robustgeom.harness.find import accepted, find_attack, is_own
 from robustgeom.harness.judge import SINGLE_DRAWS
 from robustgeom.harness.spec import AttackSpec
-from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.target import Target, row_generators
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel
 
 __all__ = ["Estimate", "duration", "estimate"]
@@ -140,19 +141,27 @@ def _unfooled(label: int, classes: int) -> Callable[[Tensor], Tensor]:
 
 
 def _rates(battle: Battle) -> tuple[float, float]:
-    """Return the seconds of one sample's forward pass, and of the backward pass after it, timed on a whole batch."""
-    rows = torch.arange(min(battle.rows_a_pass, len(battle.data)))
+    """Return the seconds of one sample's forward pass, and of the backward pass after it, timed on a whole batch.
+
+    The batch holds as many draws of a sample as the attacks ask for, since a network may share work between them.
+    """
+    rows = torch.arange(min(max(battle.rows_a_pass // battle.eot, 1), len(battle.data)))
     part = battle.data.take(rows)
     target, x = _bare(battle, part.ids), part.inputs.to(battle.subject.device)
-    times = {wanted: min(_timed(target, x, wanted) for _ in range(_WARM + 1)) for wanted in (False, True)}
-    return times[False] / len(rows), max(times[True] - times[False], 0.0) / len(rows)
+    times = {
+        wanted: min(_timed(target, x, battle.eot, wanted) for _ in range(_WARM + 1))
+        for wanted in (False, True)
+    }
+    passes = len(rows) * battle.eot
+    return times[False] / passes, max(times[True] - times[False], 0.0) / passes
 
 
-def _timed(target: Target, x: Tensor, gradient: bool) -> float:
+def _timed(target: Target, x: Tensor, draws: int, gradient: bool) -> float:
     began = perf_counter()
     leaf = x.clone().requires_grad_(gradient)
+    owners = torch.arange(len(x)).repeat_interleave(draws)
     with torch.set_grad_enabled(gradient):
-        total = target(leaf).sum()
+        total = target.repeated(owners, torch.arange(draws).repeat(len(x)), owners)(leaf).sum()
     if gradient:
         torch.autograd.grad(total, leaf, allow_unused=True)
     total.item()  # a GPU has finished by then
@@ -181,4 +190,4 @@ def _standing(battle: Battle, radii: Sequence[float]) -> list[float]:
 
 def _bare(battle: Battle, ids: tuple[int, ...]) -> Target:
     """Return the network with its noise, whose passes nobody counts."""
-    return Target(battle.subject.forward, ids, battle.subject.noise, seed_of(battle.seed, "estimate"))
+    return battle.subject.target(ids, seed_of(battle.seed, "estimate"))

@@ -64,14 +64,31 @@ def judge(
             logits = target.query(x[asked], rows[asked], torch.full_like(asked, draw))
         return (logits[at] if whole else logits).double().log_softmax(1).cpu()
 
-    tally = _Tally.of(labels.cpu()[places], ask(0, places))
-    left = torch.arange(len(places))
-    for draw in range(1, draws):
-        left = left if draw < SINGLE_DRAWS else tally.undecided
+    opening = min(draws, SINGLE_DRAWS)
+    first = (
+        [ask(draw, places) for draw in range(opening)]
+        if whole
+        else _together(target, x, rows, places, opening)
+    )
+    tally = _Tally.of(labels.cpu()[places], first[0])
+    for log_p in first[1:]:
+        tally.add(torch.arange(len(places)), log_p)
+    for draw in range(opening, draws):
+        left = tally.undecided
         if not len(left):
             break
         tally.add(left, ask(draw, places[left]))
     return tally.vote() if draws > 1 else tally.judgement(tally.log_p.argmax(1))
+
+
+def _together(target: Target, x: Tensor, rows: Tensor, places: Tensor, draws: int) -> list[Tensor]:
+    """Return the log-probabilities (k, classes) of inputs at `places` (k,) under each of so many draws."""
+    owners = torch.arange(len(places)).repeat_interleave(draws)
+    numbers = torch.arange(draws).repeat(len(places))
+    with torch.no_grad():
+        logits = target.query(x[places], rows.cpu()[places][owners], numbers, owners)
+    log_p = logits.double().log_softmax(1).cpu()
+    return list(log_p.view(len(places), draws, -1).transpose(0, 1))
 
 
 @dataclass

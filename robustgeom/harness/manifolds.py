@@ -16,7 +16,7 @@ from robustgeom.errors import InputError, unknown
 from robustgeom.harness.perturb import Attack, Change, SameNorm, Shift
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.subject import Subject
-from robustgeom.harness.target import seed_of
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel
 
 __all__ = [

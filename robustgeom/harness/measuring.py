@@ -14,7 +14,7 @@ from robustgeom.geometry import capture
 from robustgeom.harness.manifolds import Manifolds
 from robustgeom.harness.measures import GEOMETRY, Head
 from robustgeom.harness.subject import Subject
-from robustgeom.harness.target import Target, seed_of
+from robustgeom.seeds import seed_of
 
 __all__ = ["Measuring", "Missing", "notes"]
 
@@ -113,7 +113,7 @@ class Measuring:
 
         def forward(index: int, batch: Tensor) -> Tensor:
             # Past the target's padding, so that each captured row belongs to a sample.
-            target = Target(subject.forward, keys[index], subject.noise, seed_of(self.seed, "capture"))
+            target = subject.target(keys[index], seed_of(self.seed, "capture"))
             with target.randomness(batch):
                 found: Tensor = target.run(batch)
                 return found

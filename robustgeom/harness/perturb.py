@@ -14,7 +14,8 @@ from robustgeom.attacks.spatial import warp
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
 from robustgeom.harness.subject import Subject
-from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.target import row_generators
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel, distance, project
 
 __all__ = ["Attack", "Change", "SameNorm", "Shift"]
@@ -42,7 +43,7 @@ class Attack:
         # A single step of 2.5 radii would end in the same corner whatever the start.
         size = float(self.threat.eps) if self.steps == 1 else 0
         return pgd(
-            Target(self.subject.forward, part.ids, self.subject.noise, key, classes=len(part.classes)),
+            self.subject.target(part.ids, key, len(part.classes)),
             part.inputs.to(device),
             part.labels.to(device),
             threat=self.threat,

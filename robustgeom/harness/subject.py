@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from robustgeom.refs import is_reference, source_file, without_folders
 
 __all__ = ["Subject", "subject"]
 
+_ALIKE = 1e-3  # of the logits' spread; other batches change the last bits
 _DRAWS = 4  # passes that must agree before a network counts as one without noise
 
 
@@ -32,7 +33,8 @@ _DRAWS = 4  # passes that must agree before a network counts as one without nois
 class Subject:
     """A network in eval mode on its device, and what the record says of it.
 
-    `engine` is the copy that runs; `quick`, if any, a less exact or compiled form of it that attacks search with.
+    `engine` is the copy that runs; `quick`, if any, a less exact or compiled form of it that attacks search with;
+    `early`, whether it answers alike when what lies ahead of its noise runs once for several draws.
     """
 
     module: nn.Module
@@ -41,6 +43,7 @@ class Subject:
     engine: nn.Module
     form: str = AS_GIVEN
     quick: Callable[[Tensor], Tensor] | None = None
+    early: bool = False
 
     @property
     def noise(self) -> Noise:
@@ -51,6 +54,10 @@ class Subject:
         """Return the logits of inputs (n, ...), which are cast to the type of the network's weights."""
         logits: Tensor = self.engine(x.to(dtype_of(self.module)))
         return logits
+
+    def target(self, ids: Sequence[int], seed: int, classes: int | None = None) -> Target:
+        """Return the network serving the samples `ids`, its noise keyed by `seed`."""
+        return Target(self.forward, ids, self.noise, seed, classes, early=self.early)
 
     def variant(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
@@ -89,7 +96,8 @@ def subject(
     seen = data.widened(found)
     if isinstance(module, Pretrained) and module.classes:
         seen = seen.named(module.classes)
-    return Subject(module, _info(model, module, noise), place, runs, chosen, quick), seen
+    early = noise == "keyed" and _early(runs, data.inputs[:2].to(place))
+    return Subject(module, _info(model, module, noise), place, runs, chosen, quick, early), seen
 
 
 def _place(device: str) -> torch.device:
@@ -124,6 +132,22 @@ def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Nois
     # One that draws is noisy even where these draws agree: it may act only now and then.
     still = not any(moved) and all(torch.equal(first, other) for other in others)
     return "none" if still else "batch", first.shape[1]
+
+
+def _early(module: nn.Module, sample: Tensor) -> bool:
+    """Return whether draws of each sample (n, ...) come out the same when the noise layers repeat the samples."""
+    dtype = dtype_of(module)
+    rows = torch.arange(len(sample))
+    owners, draws = rows.repeat_interleave(_DRAWS), torch.arange(_DRAWS).repeat(len(sample))
+    plain = Target(lambda x: module(x.to(dtype)), range(len(sample)), "keyed", seed=0)
+    try:
+        with torch.no_grad():
+            apart, shared = (
+                t.query(sample, owners, draws, owners) for t in (plain, replace(plain, early=True))
+            )
+    except InputError:  # a path beside the noise has kept fewer rows
+        return False
+    return bool(((apart - shared).abs() <= _ALIKE * apart.std().clamp_min(1e-30)).all())
 
 
 def _stream(device: torch.device) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,22 +14,13 @@ from robustgeom import checks
 from robustgeom.attacks._oracle import PIECE, pieces
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.noise import noise_context
+from robustgeom.seeds import seed_of
 
-__all__ = ["PAD", "PIECE", "Noise", "Target", "out_of_memory", "row_generators", "seed_of"]
+__all__ = ["PAD", "PIECE", "Noise", "Target", "out_of_memory", "row_generators"]
 
 Noise = Literal["keyed", "batch", "none"]
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 PAD = 4  # rows; on the CPUs tried, batches of one to three rows are computed by other kernels than all larger ones
-
-
-def seed_of(*parts: object) -> int:
-    """Return a seed below 2^63 that depends on every part.
-
-    >>> seed_of(0, "judge") == seed_of(0, "judge") != seed_of(1, "judge")
-    True
-    """
-    text = "|".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def row_generators(ids: Sequence[int], *parts: object) -> list[Generator]:
@@ -68,7 +58,8 @@ class Target:
     draw) for our own noise layers, and by the batch for others.
     `forward_calls` and `backward_calls` (n,) count what each sample cost, one a draw. `exact` is the same in full
     precision, where `forward` is not. `watch` is told of every answer: the inputs (k, ...), rows (k,), logits;
-    `meter` of every query before it is made: how many passes it takes.
+    `meter` of every query before it is made: how many passes it takes. With `early`, a network whose noise layers
+    all its paths pass, what lies ahead of the noise runs once for all draws of an input.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -80,6 +71,7 @@ class Target:
     exact: Target | None = None
     watch: Callable[[Tensor, Tensor, Tensor], None] | None = None
     meter: Callable[[int], None] | None = None
+    early: bool = False
     forward_calls: Tensor = field(init=False)
     backward_calls: Tensor = field(init=False)
     _asked: int = field(init=False, default=0)
@@ -113,10 +105,16 @@ class Target:
         """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""
         return lambda x: self._watched(x, rows, draws)
 
-    def _watched(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
-        logits = self.query(x, rows, draws)
+    def repeated(self, rows: Tensor, draws: Tensor, owners: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the callable that serves `rows` (k,) with `draws` (k,) of inputs (j, ...), of which `owners` (k,) says
+        which one each row repeats; in ascending order."""
+        return lambda x: self._watched(x, rows, draws, owners)
+
+    def _watched(self, x: Tensor, rows: Tensor, draws: Tensor, owners: Tensor | None = None) -> Tensor:
+        logits = self.query(x, rows, draws, owners)
         if self.watch is not None:
-            self.watch(x.detach(), rows, logits.detach())
+            seen = x.detach() if owners is None else x.detach()[owners]
+            self.watch(seen, rows, logits.detach())
         return logits
 
     def any_rows(self, x: Tensor) -> Tensor:
@@ -134,8 +132,10 @@ class Target:
         self._spread = (self._spread + len(x)) % len(self.ids)
         return self.query(x, rows, torch.zeros_like(rows))
 
-    def query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
-        """Return checked logits (k, classes) of inputs (k, ...)."""
+    def query(self, x: Tensor, rows: Tensor, draws: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Return checked logits (k, classes) of inputs (k, ...), or of inputs (j, ...) that `owners` (k,) repeat."""
+        if owners is not None and not (self.early and len(owners)):
+            x, owners = x[owners], None
         rows, draws = rows.cpu(), draws.cpu()
         once = torch.ones(len(rows), dtype=torch.int64)
         backward = x.requires_grad and torch.is_grad_enabled()
@@ -144,38 +144,46 @@ class Target:
         self.forward_calls.index_add_(0, rows, once)
         if backward:
             self.backward_calls.index_add_(0, rows, once)
-        return self._in_pieces(x, rows, draws)
+        return self._in_pieces(x, rows, draws, owners)
 
-    def _in_pieces(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
-        parts = pieces(len(x), self.piece)
+    def _in_pieces(self, x: Tensor, rows: Tensor, draws: Tensor, owners: Tensor | None) -> Tensor:
+        parts = pieces(len(rows), self.piece)
         try:
-            logits = [self._query(x[p], rows[p], draws[p]) for p in parts]
+            logits = [self._query(*_part(x, owners, p), rows[p], draws[p]) for p in parts]
         except InputError as error:
             # A pass for a gradient holds on to its memory; there the attack has to begin again with fewer samples.
             wanted = x.requires_grad and torch.is_grad_enabled()
             if wanted or self.noise == "batch" or self.rows_a_pass <= PAD or not out_of_memory(error):
                 raise
             self.rows_a_pass = max(self.rows_a_pass // 2, PAD)
-            return self._in_pieces(x, rows, draws)
+            return self._in_pieces(x, rows, draws, owners)
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _query(self, x: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
-        extra = -len(x) % PAD
-        padded = torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
-        with self._padded_randomness(rows, draws, extra, x.device):
-            logits = checks.logits(self.run(padded), rows=len(padded), classes=self.classes)
+    def _query(self, x: Tensor, owners: Tensor | None, rows: Tensor, draws: Tensor) -> Tensor:
+        extra = -len(rows) % PAD
+        if (
+            owners is not None and len(x) + PAD > len(rows) + extra
+        ):  # nothing to share, or as many rows as inputs
+            x, owners = x[owners], None
+        padded, owned = _padded(x), None
+        if owners is not None:
+            owned = torch.cat([owners, owners[-1:].expand(extra)])
+        with self._padded_randomness(rows, draws, extra, x.device, owned):
+            logits = checks.logits(self.run(padded), rows=len(rows) + extra, classes=self.classes)
         if padded.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
             # Logits cut off from the input: a gradient of zero, for the failure checks to find.
-            logits = logits + 0 * padded.flatten(1).sum(1, keepdim=True)
-        return logits[: len(x)]
+            pull = 0 * padded.flatten(1).sum(1, keepdim=True)
+            logits = logits + (pull if owned is None else pull[owned])
+        return logits[: len(rows)]
 
     def _padded_randomness(
-        self, rows: Tensor, draws: Tensor, extra: int, device: torch.device
+        self, rows: Tensor, draws: Tensor, extra: int, device: torch.device, owners: Tensor | None
     ) -> AbstractContextManager[None]:
         if self.noise == "none":
             return nullcontext()
         ids, keys = [self.ids[i] for i in rows.tolist()], draws.tolist()
-        return self._randomness([*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra], device)
+        ids, keys = [*ids, *ids[-1:] * extra], [*keys, *keys[-1:] * extra]
+        return self._randomness(ids, keys, device, owners)
 
     def run(self, x: Tensor) -> Any:
         """Return whatever the model makes of `x` as it is; raises `InputError` where the model raises."""
@@ -196,10 +204,24 @@ class Target:
         return self._randomness(list(self.ids), [0] * len(self.ids), x.device)
 
     def _randomness(
-        self, ids: list[int], draws: list[int], device: torch.device
+        self, ids: list[int], draws: list[int], device: torch.device, owners: Tensor | None = None
     ) -> AbstractContextManager[None]:
         if self.noise == "keyed":
-            return noise_context(self.seed, ids, draws)
+            return noise_context(self.seed, ids, draws, owners)
         if self.noise == "batch":
             return _global_seed(seed_of(self.seed, ids, draws), device)
         return nullcontext()
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Return a copy of inputs (n, ...) with the last one repeated up to a multiple of 4 rows."""
+    extra = -len(x) % PAD
+    return torch.cat([x, x[-1:].detach().expand(extra, *x.shape[1:])]) if extra else x.clone()
+
+
+def _part(x: Tensor, owners: Tensor | None, rows: slice) -> tuple[Tensor, Tensor | None]:
+    """Return the inputs that some rows repeat, and which of them each of those rows repeats."""
+    if owners is None:
+        return x[rows], None
+    first, last = int(owners[rows.start]), int(owners[min(rows.stop, len(owners)) - 1])
+    return x[first : last + 1], owners[rows] - first

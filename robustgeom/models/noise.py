@@ -6,7 +6,6 @@ is tracked and detached, so a network that grows its weights grows its noise wit
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError
+from robustgeom.seeds import seed_of
 
 __all__ = [
     "NOISES",
@@ -38,11 +38,20 @@ _MOMENTUM = 0.05
 
 @dataclass(frozen=True)
 class _Keyed:
-    """One draw a row, from (seed, sample id, draw, layer)."""
+    """One draw a row, from (seed, sample id, draw, layer); inputs may come once for all rows that they own."""
 
     seed: int
     ids: Sequence[int]
     draws: Sequence[int]
+    owners: Tensor | None = None
+
+    def spread(self, x: Tensor) -> Tensor:
+        if self.owners is None or len(x) == len(self.owners):
+            return x
+        owners = self.owners.to(x.device)
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):  # else it would change format
+            return x.permute(0, 2, 3, 1).index_select(0, owners).permute(0, 3, 1, 2)
+        return x.index_select(0, owners)
 
     def sample(self, shape: torch.Size, key: str) -> Tensor:
         if len(self.ids) != shape[0]:
@@ -51,7 +60,7 @@ class _Keyed:
             )
         rows, generator = torch.empty(shape), torch.Generator()
         for row, sample_id, draw in zip(rows, self.ids, self.draws, strict=True):
-            generator.manual_seed(_digest(self.seed, sample_id, draw, key))
+            generator.manual_seed(seed_of(self.seed, sample_id, draw, key))
             torch.randn(shape[1:], generator=generator, out=row)
         return rows
 
@@ -63,7 +72,7 @@ class _Frozen:
     seed: int
 
     def sample(self, shape: torch.Size, key: str) -> Tensor:
-        generator = torch.Generator().manual_seed(_digest(self.seed, key))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, key))
         return torch.randn(shape[1:], generator=generator).expand(shape)
 
 
@@ -80,11 +89,6 @@ _STATE: ContextVar[_Keyed | _Frozen | _Off | None] = ContextVar("noise", default
 _WATCH: ContextVar[Callable[[Noise, Tensor], None] | None] = ContextVar("watch", default=None)
 
 
-def _digest(*parts: object) -> int:
-    text = "|".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-
-
 @contextmanager
 def _using(state: _Keyed | _Frozen | _Off) -> Iterator[None]:
     token = _STATE.set(state)
@@ -95,11 +99,12 @@ def _using(state: _Keyed | _Frozen | _Off) -> Iterator[None]:
 
 
 def noise_context(
-    seed: int, ids: Sequence[int], draw: int | Sequence[int] = 0
+    seed: int, ids: Sequence[int], draw: int | Sequence[int] = 0, owners: Tensor | None = None
 ) -> AbstractContextManager[None]:
     """Key all noise by (seed, sample id, draw, layer) while the context lasts.
 
     ids: one a row; draw: one for all rows, or one a row. The noise of a row is then the same in any batch.
+    owners: (rows,) which of fewer inputs each row repeats: what lies ahead of the first noise runs once an input.
 
     >>> layer, x = GaussianNoise(2, rho=1.0, key="a").eval(), torch.rand(3, 2)
     >>> with noise_context(0, ids=[7, 8, 9]):
@@ -111,7 +116,7 @@ def noise_context(
     draws = [draw] * len(ids) if isinstance(draw, int) else list(draw)
     if len(draws) != len(ids):
         raise InputError(f"{len(ids)} draws, one an id", got=str(len(draws)), fix="draw=0")
-    return _using(_Keyed(seed, list(ids), draws))
+    return _using(_Keyed(seed, list(ids), draws, owners))
 
 
 def noise_off() -> AbstractContextManager[None]:
@@ -138,7 +143,7 @@ class Noise(nn.Module):
 
     def reseed(self, seed: int) -> None:
         """Restart the module's own generator from `seed`."""
-        self._generator = torch.Generator().manual_seed(_digest(seed, self.key))
+        self._generator = torch.Generator().manual_seed(seed_of(seed, self.key))
 
     @property
     def active(self) -> bool:
@@ -154,7 +159,11 @@ class Noise(nn.Module):
         watch = _WATCH.get()
         if watch is not None:
             watch(self, x.detach())
-        return x + self.deviation(x) * self._draw(x) if self.active else x
+        if not self.active:
+            return x
+        state = _STATE.get()
+        x = state.spread(x) if isinstance(state, _Keyed) else x
+        return x + self.deviation(x) * self._draw(x)
 
     def _draw(self, x: Tensor) -> Tensor:
         state = _STATE.get()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from robustgeom.errors import OutputError, ReferenceNotFoundError, unknown
+from robustgeom.errors import OutputError, unknown
+from robustgeom.models.pretrained import package
 from robustgeom.training.run import EpochDone
 
 __all__ = ["LOGGERS", "find_logger", "jsonl", "log_line", "tensorboard", "wandb"]
@@ -41,7 +41,7 @@ def tensorboard(folder: str | Path) -> Logger:
 
     Raises `ReferenceNotFoundError` without the package tensorboard.
     """
-    module = _package("torch.utils.tensorboard", "tensorboard")
+    module = package("torch.utils.tensorboard", "tensorboard")
     writers: dict[str, Any] = {}
 
     def log(name: str, done: EpochDone) -> None:
@@ -60,7 +60,7 @@ def wandb(folder: str | Path) -> Logger:
     Project, mode and key come from its environment variables (WANDB_PROJECT, WANDB_MODE=offline). Raises
     `ReferenceNotFoundError` without the package wandb.
     """
-    module = _package("wandb", "wandb")
+    module = package("wandb", "wandb")
     runs: dict[str, Any] = {}
 
     def log(name: str, done: EpochDone) -> None:
@@ -81,14 +81,6 @@ def find_logger(text: str, folder: str | Path) -> Logger:
     if text not in LOGGERS:
         raise unknown("logger", text, LOGGERS)
     return LOGGERS[text](folder)
-
-
-def _package(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        fix = f"pip install {package}"
-        raise ReferenceNotFoundError(f"the package {package}", got=str(error), fix=fix) from error
 
 
 def _numbers(done: EpochDone) -> dict[str, float]:

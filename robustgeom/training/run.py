@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
-from robustgeom.harness.target import seed_of
 from robustgeom.models.build import build
 from robustgeom.models.noise import reseed_noise
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
 from robustgeom.training.averaging import follow

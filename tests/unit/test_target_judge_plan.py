@@ -10,8 +10,9 @@ from robustgeom.attacks.pgd import pgd
 from robustgeom.errors import InputError
 from robustgeom.harness.judge import NEAR_TIE, judge
 from robustgeom.harness.plan import chunks
-from robustgeom.harness.target import Target, row_generators, seed_of
+from robustgeom.harness.target import Target, row_generators
 from robustgeom.models.noise import GaussianNoise
+from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel
 
 

@@ -16,7 +16,8 @@ from robustgeom.harness.failures._stand_ins import PASS_THROUGH
 from robustgeom.harness.find import is_own
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.spec import AttackSpec
-from robustgeom.harness.target import Target, seed_of
+from robustgeom.harness.target import Target
+from robustgeom.seeds import seed_of
 from robustgeom.threat import Norm, ThreatModel
 from robustgeom.words import radius_text
 

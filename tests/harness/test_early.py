@@ -1,0 +1,116 @@
+"""Draws of one input share what lies ahead of the noise: the same answers, for fewer rows through the front."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from robustgeom.attacks._losses import find_loss
+from robustgeom.attacks._oracle import Oracle
+from robustgeom.data.load import load_dataset
+from robustgeom.harness.subject import subject
+from robustgeom.models.noise import FixedNoise, GaussianNoise
+from robustgeom.models.vone import VOneNet
+
+DRAWS = 5
+DATA = load_dataset("fashion-mnist", split="eval").take(torch.arange(7))
+
+
+class Around(nn.Module):
+    """A network whose skip connection passes the noise by."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise, self.head = FixedNoise(0.5, key="a"), nn.Linear(784, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.head(x + self.noise(x))
+
+
+class OverRows(nn.Module):
+    """A network in which rows meet ahead of the noise: how often one occurs makes a difference."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise, self.head = FixedNoise(0.01, key="a"), nn.Linear(784, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        weight = torch.arange(1.0, len(x) + 1)[:, None]
+        return self.head(self.noise(x - (weight * x).sum(0)))
+
+
+def in_layers():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), FixedNoise(0.3, key="a"), nn.ReLU(), nn.Conv2d(4, 4, 3),
+        GaussianNoise(4, rho=0.5, key="b"), nn.Flatten(), nn.Linear(2304, 10),
+    )  # fmt: skip
+
+
+NETWORKS = {
+    "front": lambda: VOneNet(front={"simple": 4, "complex": 4, "rho": 1.0}),
+    "poisson": lambda: VOneNet(front={"simple": 4, "complex": 4, "rho": 1.0, "noise": "poisson"}),
+    "layers": in_layers,
+    "input": lambda: nn.Sequential(FixedNoise(0.3, key="a"), nn.Flatten(), nn.Linear(784, 10)),
+    "flat": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 8), FixedNoise(1.0, key="a"), nn.Linear(8, 10)
+    ),
+}
+
+
+def bound(network):
+    torch.manual_seed(0)
+    return subject(network().eval(), DATA)[0]
+
+
+def look(target, average="gradients"):
+    rows = torch.arange(len(DATA))
+    return Oracle(target, None, DRAWS, average).look(find_loss("margin"), (DATA.labels,), DATA.inputs, rows)
+
+
+@pytest.mark.parametrize("average", ["gradients", "logits"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_answers_and_gradients_are_those_of_separate_passes(name, average):
+    found = bound(NETWORKS[name])
+    assert found.early
+    target = found.target(DATA.ids, 3, 10)
+    shared, apart = look(target, average), look(replace(target, early=False), average)
+    for field in ("logits", "loss", "gradient"):
+        torch.testing.assert_close(getattr(shared, field), getattr(apart, field), rtol=1e-4, atol=1e-5)
+    assert shared.logits.std() > 0
+
+
+@pytest.mark.parametrize("network", [Around, OverRows])
+def test_networks_that_would_answer_otherwise_are_found_out(network):
+    found = bound(network)
+    assert found.noise == "keyed"
+    assert not found.early
+    assert torch.isfinite(look(found.target(DATA.ids, 3, 10)).gradient).all()
+
+
+def test_the_front_sees_each_input_once_and_every_draw_is_counted():
+    found = bound(NETWORKS["front"])
+    seen = []
+    gabor = found.engine.front.gabor
+    handle = gabor.register_forward_hook(lambda _module, args, _out: seen.append(len(args[0])))
+    told = []
+    target = replace(found.target(DATA.ids, 3, 10), watch=lambda *answer: told.append(answer), rows_a_pass=20)
+    look(target)
+    handle.remove()
+    assert sum(seen) < len(DATA) * DRAWS / 2
+    assert target.forward_calls.tolist() == target.backward_calls.tolist() == [DRAWS] * len(DATA)
+    x, rows, logits = (torch.cat(part) for part in zip(*told, strict=True))
+    assert len(x) == len(rows) == len(logits) == len(DATA) * DRAWS
+    torch.testing.assert_close(x, DATA.inputs[rows])
+
+
+def test_a_pass_cut_into_pieces_answers_as_in_one():
+    target = bound(NETWORKS["front"]).target(DATA.ids, 3, 10)
+    rows = torch.arange(len(DATA)).repeat_interleave(DRAWS)
+    draws = torch.arange(DRAWS).repeat(len(DATA))
+    with torch.no_grad():
+        whole = target.query(DATA.inputs, rows, draws, rows)
+        cut = replace(target, rows_a_pass=8).query(DATA.inputs, rows, draws, rows)
+    torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
