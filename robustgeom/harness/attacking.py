@@ -283,7 +283,7 @@ class Battle:
             return None
         if spec.source in self.surrogates:
             return self._metered(self.surrogates[spec.source].target(ids, seed))
-        silent = spec.source.partition(":")[0] in NOISE_VARIANTS
+        silent = spec.source.partition(":")[0] in NOISE_VARIANTS and self.subject.noise == "keyed"
         noise: Noise = "none" if silent else self.subject.noise
         return self._metered(Target(self.subject.variant(spec.source), ids, noise, seed))
 

@@ -23,9 +23,10 @@ from robustgeom.models.variants import variant
 from robustgeom.records import ModelInfo
 from robustgeom.refs import is_reference, source_file, without_folders
 
-__all__ = ["Subject", "subject"]
+__all__ = ["Subject", "place_of", "subject"]
 
 _ALIKE = 1e-3  # of the logits' spread; other batches change the last bits
+_REPEATS = 8  # of a sample: enough that one alone, padded to four rows, has fewer rows than draws
 _DRAWS = 4  # passes that must agree before a network counts as one without noise
 
 
@@ -85,7 +86,7 @@ def subject(
             "a reference or a torch.nn.Module", got=type(module).__name__, fix="a module around the function"
         )
     checks.eval_mode(module)
-    place = _place(device)
+    place = place_of(device)
     module = module.to(place)
     count = len(data.classes)
     runs, chosen = engine(module, data.inputs[:1].to(place))
@@ -100,7 +101,12 @@ def subject(
     return Subject(module, _info(model, module, noise), place, runs, chosen, quick, early), seen
 
 
-def _place(device: str) -> torch.device:
+def place_of(device: str) -> torch.device:
+    """Return the device that `device` names; raises `InputError` where this machine lacks it.
+
+    >>> place_of("cpu")
+    device(type='cpu')
+    """
     try:
         place = torch.device(device)
         torch.zeros(1, device=place).item()
@@ -112,9 +118,7 @@ def _place(device: str) -> torch.device:
 
 def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Noise, int]:
     """Find out whether two passes differ, without touching the caller's random stream, and count the classes."""
-    own = has_noise(module)
     dtype = dtype_of(module)
-    kind: Noise = "keyed" if own else "batch"
     moved = []
 
     def forward(x: Tensor) -> Any:
@@ -123,31 +127,39 @@ def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Nois
         moved.append(not torch.equal(_stream(x.device), before))
         return found
 
-    target = Target(forward, range(len(sample)), kind, seed=0, classes=classes)
+    target = Target(forward, range(len(sample)), "batch", seed=0, classes=classes)
     rows = torch.arange(len(sample))
     with torch.no_grad():
         first, *others = (target.query(sample, rows, torch.full_like(rows, draw)) for draw in range(_DRAWS))
-    if own:
-        return "keyed", first.shape[1]
     # One that draws is noisy even where these draws agree: it may act only now and then.
-    still = not any(moved) and all(torch.equal(first, other) for other in others)
-    return "none" if still else "batch", first.shape[1]
+    if any(moved):
+        return "batch", first.shape[1]
+    if has_noise(module):
+        return "keyed", first.shape[1]
+    return "none" if all(torch.equal(first, other) for other in others) else "batch", first.shape[1]
 
 
 def _early(module: nn.Module, sample: Tensor) -> bool:
-    """Return whether draws of each sample (n, ...) come out the same when the noise layers repeat the samples."""
+    """Return whether draws of samples (n, ...) have the same logits and gradients where noise layers repeat them."""
     dtype = dtype_of(module)
-    rows = torch.arange(len(sample))
-    owners, draws = rows.repeat_interleave(_DRAWS), torch.arange(_DRAWS).repeat(len(sample))
+    owners = torch.arange(len(sample)).repeat_interleave(_REPEATS)
+    draws = torch.arange(_REPEATS).repeat(len(sample))
     plain = Target(lambda x: module(x.to(dtype)), range(len(sample)), "keyed", seed=0)
+
+    def answers(target: Target) -> tuple[Tensor, Tensor]:
+        x = sample.clone().requires_grad_()
+        with torch.enable_grad():
+            logits = target.query(x, owners, draws, owners)
+            return logits.detach(), torch.autograd.grad(logits.logsumexp(1).sum(), x)[0]
+
     try:
-        with torch.no_grad():
-            apart, shared = (
-                t.query(sample, owners, draws, owners) for t in (plain, replace(plain, early=True))
-            )
-    except InputError:  # a path beside the noise has kept fewer rows
+        apart, shared = answers(plain), answers(replace(plain, early=True))
+    except (
+        Exception
+    ):  # a path beside the noise has kept fewer rows, or a backward pass runs ahead of the noise again
         return False
-    return bool(((apart - shared).abs() <= _ALIKE * apart.std().clamp_min(1e-30)).all())
+    pairs = zip(apart, shared, strict=True)
+    return all(bool(((a - b).abs() <= _ALIKE * a.std().clamp_min(1e-30)).all()) for a, b in pairs)
 
 
 def _stream(device: torch.device) -> Tensor:

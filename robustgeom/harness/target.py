@@ -49,6 +49,13 @@ def _global_seed(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _for_batch(seed: int, ids: list[int], draws: list[int], device: torch.device) -> Iterator[None]:
+    """Seed a network's own randomness for a batch, and its layers of ours, if any, for each sample."""
+    with _global_seed(seed_of(seed, ids, draws), device), noise_context(seed, ids, draws):
+        yield
+
+
 @dataclass
 class Target:
     """`forward` serving the samples `ids`: callable on all of them, or on some rows through `at`.
@@ -209,7 +216,7 @@ class Target:
         if self.noise == "keyed":
             return noise_context(self.seed, ids, draws, owners)
         if self.noise == "batch":
-            return _global_seed(seed_of(self.seed, ids, draws), device)
+            return _for_batch(self.seed, ids, draws, device)
         return nullcontext()
 
 

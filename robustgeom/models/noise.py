@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,12 @@ __all__ = [
     "MultiplicativeNoise",
     "Noise",
     "PoissonNoise",
-    "calibrate",
     "has_noise",
     "noise_context",
     "noise_frozen",
     "noise_off",
     "noise_ratio",
+    "noise_watched",
     "reseed_noise",
 ]
 
@@ -44,6 +44,7 @@ class _Keyed:
     ids: Sequence[int]
     draws: Sequence[int]
     owners: Tensor | None = None
+    calls: dict[str, int] = field(default_factory=dict)
 
     def spread(self, x: Tensor) -> Tensor:
         if self.owners is None or len(x) == len(self.owners):
@@ -58,9 +59,12 @@ class _Keyed:
             raise InputError(
                 f"{len(self.ids)} rows, one an id", got=f"{shape[0]} rows", fix="ids of these inputs"
             )
+        again = self.calls.get(key, 0)
+        self.calls[key] = again + 1
+        names = (key, again) if again else (key,)  # a layer that is passed twice draws twice
         rows, generator = torch.empty(shape), torch.Generator()
         for row, sample_id, draw in zip(rows, self.ids, self.draws, strict=True):
-            generator.manual_seed(seed_of(self.seed, sample_id, draw, key))
+            generator.manual_seed(seed_of(self.seed, sample_id, draw, *names))
             torch.randn(shape[1:], generator=generator, out=row)
         return rows
 
@@ -101,7 +105,7 @@ def _using(state: _Keyed | _Frozen | _Off) -> Iterator[None]:
 def noise_context(
     seed: int, ids: Sequence[int], draw: int | Sequence[int] = 0, owners: Tensor | None = None
 ) -> AbstractContextManager[None]:
-    """Key all noise by (seed, sample id, draw, layer) while the context lasts.
+    """Key all noise of one pass by (seed, sample id, draw, layer, how often the layer was passed before).
 
     ids: one a row; draw: one for all rows, or one a row. The noise of a row is then the same in any batch.
     owners: (rows,) which of fewer inputs each row repeats: what lies ahead of the first noise runs once an input.
@@ -127,6 +131,16 @@ def noise_off() -> AbstractContextManager[None]:
 def noise_frozen(seed: int) -> AbstractContextManager[None]:
     """Give every row and pass the same noise draw, from `seed`, while the context lasts."""
     return _using(_Frozen(seed))
+
+
+@contextmanager
+def noise_watched(watch: Callable[[Noise, Tensor], None]) -> Iterator[None]:
+    """Tell `watch` of every noise module that is passed, and of its inputs, while the context lasts."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 class Noise(nn.Module):
@@ -356,40 +370,3 @@ def reseed_noise(model: nn.Module, seed: int) -> None:
     """Restart the generators of all noise modules of `model` from `seed`."""
     for module in noise_layers(model):
         module.reseed(seed)
-
-
-def calibrate(model: nn.Module, inputs: Tensor, batch: int = 250) -> None:
-    """Set the statistics of all noise modules to those that `inputs` (n, ...) cause, without noise, in eval mode.
-
-    Afterwards the noise's variance is rho times the variance over these inputs, however the network was trained.
-    Raises `InputError` on fewer than two inputs. Memory is that of one batch and two values a unit.
-
-    >>> layer = GaussianNoise(1, rho=1.0, key="a")
-    >>> calibrate(layer, torch.tensor([[0.0], [2.0], [4.0]]))
-    >>> layer.variance.item()
-    4.0
-    """
-    if len(inputs) < 2:
-        raise InputError("at least two inputs", got=str(len(inputs)), fix="a few hundred images")
-    sums: dict[GaussianNoise, list[Tensor]] = {}
-
-    def watch(module: Noise, x: Tensor) -> None:
-        if isinstance(module, GaussianNoise):
-            x = x.double()
-            total = sums.setdefault(module, [torch.zeros_like(x[0]), torch.zeros_like(x[0])])
-            total[0] += x.sum(0)
-            total[1] += x.square().sum(0)
-
-    training, token = model.training, _WATCH.set(watch)
-    try:
-        model.eval()
-        with noise_off(), torch.no_grad():
-            for part in torch.split(inputs, batch):
-                model(part)
-    finally:
-        model.train(training)
-        _WATCH.reset(token)
-    for module, (first, second) in sums.items():
-        mean = first / len(inputs)
-        variance = (second - first * mean) / (len(inputs) - 1)
-        module.follow(mean, variance.clamp(min=0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustgeom.errors import unknown
+from robustgeom.errors import InputError, unknown
 from robustgeom.models.noise import NOISES
 
 __all__ = ["NoisePlan", "Normalise", "noise_plan"]
@@ -63,13 +63,19 @@ class NoisePlan:
 def noise_plan(rho: float, kind: str, noisy: Sequence[str], stages: Sequence[str]) -> NoisePlan:
     """Return the plan for noise at the places `noisy`: among the stages, or input, which is ahead of the first.
 
-    Raises `UnknownNameError` where one is no stage, as its noise would be lost, and on an unknown kind.
+    Raises `UnknownNameError` where one is no stage, as its noise would be lost, and on an unknown kind; `InputError`
+    on a bad rho, and on noise without a place.
 
     >>> noise_plan(1.0, "gaussian", ["conv1"], ("conv1", "conv2")).activation("conv1", 8)[0].rho
     1.0
     """
     if kind not in NOISES:
         raise unknown("noise", kind, NOISES)
+    if not 0 <= rho < float("inf"):
+        raise InputError("rho >= 0", got=str(rho), fix="rho=1.0")
+    if rho > 0 and not noisy:
+        fix = f"noisy={list(stages[:1])}"
+        raise InputError("stages for the noise", got=f"rho={rho} and none", fix=fix)
     for stage in noisy:
         if stage not in ("input", *stages):
             raise unknown("stage", stage, ("input", *stages))

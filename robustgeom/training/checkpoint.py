@@ -22,7 +22,7 @@ def read_checkpoint(path: str | Path | None, digest: str) -> dict[str, Any] | No
     if path is None or not Path(path).is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found, _ = state["digest"], state["step"]
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         got = f"{path}: {str(error).partition(chr(10))[0]}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from robustgeom import content
 from robustgeom.errors import InputError
 from robustgeom.files import write_text
 from robustgeom.models.card import Figure, ModelCard, parse_card
+from robustgeom.models.load import load_model, model_digest
 from robustgeom.records import RunRecord, load_record
 
 __all__ = ["disagreements", "figures_of", "put_figures"]
@@ -50,15 +52,29 @@ def figures_of(record: RunRecord) -> list[Figure]:
 
 
 def put_figures(records: Iterable[RunRecord], zoo: str | Path) -> list[Path]:
-    """Write the records' figures into the cards below `zoo`, in place of those of the same suites; return the cards."""
-    written = []
-    for record in records:
+    """Write the records' figures into the cards below `zoo`, in place of those of the same suites; return the cards.
+
+    Raises `InputError` where a record is of other weights than the card's, or two are of one model and suite.
+    """
+    written, chosen = [], list(records)
+    for record in chosen:
+        _refuse_other(record, Path(zoo) / record.header.model.name)
+    pairs = Counter((r.header.model.name, r.header.suite.name) for r in chosen)
+    if twice := [f"{name} under {suite}" for (name, suite), count in pairs.items() if count > 1]:
+        raise InputError("one record a model and suite", got=f"several of {twice[0]}", fix="the newest")
+    for record in chosen:
         path = Path(zoo) / record.header.model.name / "card.toml"
         card, new = parse_card(path), figures_of(record)
         kept = [f for f in card.figures if f.suite != record.header.suite.name]
         text = tomli_w.dumps(_with_figures(card, [*kept, *new]).model_dump(mode="json", exclude_none=True))
         written.append(write_text(path, text))
     return written
+
+
+def _refuse_other(record: RunRecord, folder: Path) -> None:
+    if model_digest(load_model(str(folder))) != record.header.model.digest:
+        got = f"other weights or code than those of {folder}"
+        raise InputError("a record of the model in the zoo", got=got, fix="evaluating it again")
 
 
 def disagreements(card: ModelCard, record: RunRecord) -> list[str]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.harness.patience import patient
-from robustgeom.models.noise import calibrate
+from robustgeom.models.calibrate import calibrate
 from robustgeom.training.checkpoint import read_checkpoint, write_checkpoint
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import EpochDone, Run

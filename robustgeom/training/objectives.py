@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from robustgeom.registry import Registry
+import torch
+from torch import Generator, Tensor, nn
 
-__all__ = ["OBJECTIVES", "objective_needs", "objective_settings"]
+from robustgeom.registry import Registry
+from robustgeom.threat import ThreatModel
+
+__all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective"]
 
 _NAMES = (
     "fast_at",
@@ -41,6 +46,23 @@ def objective_needs(name: str) -> frozenset[str]:
     ['generator', 'memory', 'threat']
     """
     return frozenset(n for n, p in _keywords(name).items() if p.default is p.empty)
+
+
+def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) -> None:
+    """Ask an objective for its loss, or its first one, on a linear toy; raises what it makes of bad arguments.
+
+    >>> try_objective("label_smoothing", ThreatModel("linf", 0), {"smoothing": 2})
+    Traceback (most recent call last):
+    ...
+    robustgeom.errors.InputError: expected 0 <= smoothing < 1, got 2; try smoothing=0.1
+    """
+    given = {"threat": threat, "generator": Generator().manual_seed(0), "memory": {}}
+    wanted = {key: given[key] for key in objective_needs(name)}
+    with torch.random.fork_rng(devices=[]):
+        inputs, labels = torch.full((2, 4), 0.5), torch.tensor([0, 1])
+        found = OBJECTIVES[name](nn.Linear(4, 2), inputs, labels, **wanted, **arguments)
+    if not isinstance(found, Tensor):
+        next(iter(found))
 
 
 def _keywords(name: str) -> dict[str, inspect.Parameter]:

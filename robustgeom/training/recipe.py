@@ -10,15 +10,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from robustgeom.data.load import DATASETS
+from robustgeom.errors import InputError
 from robustgeom.files import parsed, read_toml
 from robustgeom.models.build import ARCHITECTURES
-from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings
+from robustgeom.threat import ThreatModel
+from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings, try_objective
 
 __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, names: Mapping[str, Any]) -> None:
@@ -41,11 +43,12 @@ class Architecture(_Section):
 class Objective(_Section):
     """What is minimised: an objective's name, its threat (norm and eps in the input's units), other arguments.
 
-    Arguments are checked against the objective's signature; a threat is given exactly where the objective has one.
+    Arguments are checked against the objective's signature and by asking it for a loss on a toy; a threat is given exactly
+    where the objective has one.
     """
 
     name: str
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1"] = "linf"
     eps: float = Field(0.0, ge=0)
     arguments: dict[str, Any] = {}
 
@@ -59,13 +62,18 @@ class Objective(_Section):
             raise ValueError(
                 f"{self.name} takes {'eps > 0' if threatened else 'no eps'}, got eps = {self.eps:g}"
             )
+        try:
+            try_objective(self.name, ThreatModel(self.norm, self.eps), self.arguments)
+        except (InputError, TypeError) as error:
+            raise ValueError(f"{self.name} cannot do with these: {error}") from error
         return self
 
 
 class Optimiser(_Section):
-    """SGD with Nesterov momentum, or AdamW; `lr` is the peak of the schedule.
+    """SGD with Nesterov momentum, or AdamW with that first beta; `lr` is the peak of the schedule.
 
-    one-cycle rises over the first 30 % of all steps and falls to 0; cosine falls from the start; constant stays.
+    one-cycle rises over the first 30 % of all steps and falls to 0, while momentum, of 0.05 or more, falls from 0.05
+    above its value to 0.05 below and rises again; cosine falls from the start; constant stays.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"

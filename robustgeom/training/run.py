@@ -26,6 +26,8 @@ from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["EpochDone", "Run"]
 
+_CYCLED = 0.05  # momentum goes down and up by as much while the rate goes up and down (Smith 2018)
+
 
 @dataclass(frozen=True)
 class EpochDone:
@@ -239,7 +241,16 @@ def _optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Optimiser, steps: int) -> LRScheduler:
     if settings.schedule == "one-cycle":
-        return OneCycleLR(optimiser, settings.lr, total_steps=steps, pct_start=0.3)
+        low, high = (round(settings.momentum + change, 6) for change in (-_CYCLED, _CYCLED))
+        return OneCycleLR(
+            optimiser,
+            settings.lr,
+            total_steps=steps,
+            pct_start=0.3,
+            cycle_momentum=low >= 0,
+            base_momentum=low,
+            max_momentum=min(high, 0.999),
+        )
     if settings.schedule == "cosine":
         return CosineAnnealingLR(optimiser, T_max=steps)
     return ConstantLR(optimiser, factor=1.0, total_iters=1)

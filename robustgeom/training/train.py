@@ -11,6 +11,7 @@ from pathlib import Path
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import OutputError
 from robustgeom.files import refuse_existing
+from robustgeom.harness.subject import place_of
 from robustgeom.training.export import write_zoo_folder
 from robustgeom.training.log import Logger, jsonl
 from robustgeom.training.loop import fit
@@ -36,14 +37,18 @@ def train(
 
     A run that was cut off goes on from `out`.checkpoint, and tells of every epoch in `out`.jsonl; both are gone at
     the end, when the folder has the log. Raises `ContentError` on a damaged recipe or missing data, `OutputError`
-    where `out` exists, cannot be written or is trained by another process.
+    where `out` exists, cannot be written or is trained by another process, `InputError` on a device that is not there.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder, told = Path(out), hooks or Hooks()
     refuse_existing(folder)
+    place_of(device)
     data = load_dataset(chosen.data, split="train"), load_dataset(chosen.data, split="validation")
     checkpoint, log = (folder.with_name(f"{folder.name}.{end}") for end in ("checkpoint", "jsonl"))
     with _alone(folder):
+        if folder.exists():
+            got = "one that another process has made in the meantime"
+            raise _BusyError("a folder of our own", got=got, fix="looking at it")
         if not checkpoint.exists():
             log.unlink(missing_ok=True)
         step = told.step
@@ -99,13 +104,16 @@ def _alone(folder: Path) -> Iterator[None]:
     path = folder.with_name(f"{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as mark:
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-            path.unlink(missing_ok=True)
-    except BlockingIOError as error:
-        raise _BusyError(
-            "a folder of our own", got="one that another process trains", fix="waiting"
-        ) from error
+        mark = path.open("w")
     except OSError as error:
         raise OutputError("a place that can be written", got=str(error), fix="another --out") from error
+    with mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            got = "one that another process trains"
+            raise _BusyError("a folder of our own", got=got, fix="waiting") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

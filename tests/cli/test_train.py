@@ -98,6 +98,14 @@ def test_bad_recipes_end_in_one_message(run, tmp_path, change, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_device_that_is_not_there_leaves_nothing_behind(run, tmp_path):
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    done = run(*command(tmp_path)[3:], "--device", "gpu", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "expected a device that this machine has, got 'gpu'" in done.stderr
+    assert [f.name for f in tmp_path.iterdir()] == ["tiny.toml"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_training_a_zoo_model_again_gives_its_accuracy(tmp_path):

@@ -1,12 +1,14 @@
 """Every figure on the cards, measured again: hours, so left to `make zoo-full`; what figures are made of is quick."""
 
+import shutil
+
 import pytest
 
 from robustgeom import content
 from robustgeom.errors import InputError
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
-from robustgeom.models.card import read_card
+from robustgeom.models.card import parse_card, read_card
 from robustgeom.training.figures import disagreements, figures_of, put_figures
 
 WITH_FIGURES = [name for name in content.names("model") if read_card(name).figures]
@@ -48,21 +50,35 @@ def test_figures_are_the_records_accuracies_with_intervals(record):
     )
 
 
-def test_figures_go_into_the_card_in_place_of_their_own_suites(record, tmp_path):
-    folder = tmp_path / "fmnist-cnn-standard"
-    folder.mkdir()
-    before = content.find("model", "fmnist-cnn-standard").read_bytes()
-    (folder / "card.toml").write_bytes(before)
-    from robustgeom.models.card import parse_card
+@pytest.fixture
+def zoo(tmp_path):
+    """A zoo of one model, which may be written to."""
+    shutil.copytree(content.find("model", "fmnist-cnn-standard").parent, tmp_path / "fmnist-cnn-standard")
+    return tmp_path
 
+
+def test_figures_go_into_the_card_in_place_of_their_own_suites(record, zoo):
     for _ in range(2):
-        (path,) = put_figures([record], tmp_path)
+        (path,) = put_figures([record], zoo)
         card = parse_card(path)
         assert [f for f in card.figures if f.suite == "quick-linf"] == figures_of(record)
     old = read_card("fmnist-cnn-standard")
     assert [f for f in card.figures if f.suite != "quick-linf"] == old.figures
     assert card.weights == old.weights
     assert disagreements(card, record) == []
+
+
+def test_figures_of_other_weights_or_twice_of_one_suite_are_refused(record, zoo):
+    card = zoo / "fmnist-cnn-standard" / "card.toml"
+    with pytest.raises(InputError, match="one record a model and suite"):
+        put_figures([record, record], zoo)
+    other = content.find("model", "fmnist-cnn-pgd-at").parent
+    for file in other.iterdir():
+        shutil.copy(file, zoo / "fmnist-cnn-standard" / file.name)
+    before = card.read_bytes()
+    with pytest.raises(InputError, match="a record of the model in the zoo"):
+        put_figures([record], zoo)
+    assert card.read_bytes() == before
 
 
 def test_a_figure_that_is_off_is_named(record):

@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from robustgeom.attacks._losses import find_loss
 from robustgeom.attacks._oracle import Oracle
 from robustgeom.data.load import load_dataset
+from robustgeom.harness.evaluate import evaluate
+from robustgeom.harness.options import RunOptions
 from robustgeom.harness.subject import subject
 from robustgeom.models.noise import FixedNoise, GaussianNoise
 from robustgeom.models.vone import VOneNet
@@ -40,6 +43,32 @@ class OverRows(nn.Module):
         x = x.flatten(1)
         weight = torch.arange(1.0, len(x) + 1)[:, None]
         return self.head(self.noise(x - (weight * x).sum(0)))
+
+
+class Rolls(nn.Module):
+    """A network with a layer of ours and randomness of its own, which acts now and then."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise, self.head = FixedNoise(0.5, key="a"), nn.Linear(784, 10)
+
+    def forward(self, x):
+        x = x.roll(1, 1) if torch.rand(()) < 0.3 else x
+        return self.head(self.noise(x.flatten(1)))
+
+
+class Recomputes(nn.Module):
+    """A network whose backward pass runs ahead of its noise layer again, as saves memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.front, self.noise, self.head = nn.Linear(784, 8), FixedNoise(0.5, key="a"), nn.Linear(8, 10)
+
+    def forward(self, x):
+        def inner(x):
+            return self.noise(self.front(x)).relu()
+
+        return self.head(checkpoint(inner, x.flatten(1), use_reentrant=False))
 
 
 def in_layers():
@@ -82,12 +111,27 @@ def test_answers_and_gradients_are_those_of_separate_passes(name, average):
     assert shared.logits.std() > 0
 
 
-@pytest.mark.parametrize("network", [Around, OverRows])
-def test_networks_that_would_answer_otherwise_are_found_out(network):
-    found = bound(network)
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("network", [Around, OverRows, Recomputes])
+def test_networks_that_would_answer_otherwise_are_found_out(network, rows):
+    torch.manual_seed(0)
+    found = subject(network().eval(), DATA.take(torch.arange(rows)))[0]
     assert found.noise == "keyed"
     assert not found.early
     assert torch.isfinite(look(found.target(DATA.ids, 3, 10)).gradient).all()
+
+
+def test_randomness_beside_a_layer_of_ours_is_seeded_too_and_not_shared():
+    torch.manual_seed(0)
+    model = Rolls().eval()
+    options = RunOptions(n=12, eps="8/255", analyze=False)
+    before, made = torch.get_rng_state(), []
+    for _ in range(2):
+        made.append(evaluate(model, options=options))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert made[0].header.model.noise == "batch"
+    assert made[0].fingerprint() == made[1].fingerprint()
+    assert not bound(Rolls).early
 
 
 def test_the_front_sees_each_input_once_and_every_draw_is_counted():

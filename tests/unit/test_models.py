@@ -1,6 +1,7 @@
 """Architectures, variants, and every way in which loading a model can fail."""
 
 import hashlib
+import math
 import shutil
 import tomllib
 
@@ -12,12 +13,12 @@ from torch import nn
 from robustgeom import content
 from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError, UnknownNameError
 from robustgeom.models.build import ARCHITECTURES, build
+from robustgeom.models.calibrate import calibrate
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import (
     NOISES,
     GaussianNoise,
-    calibrate,
     noise_context,
     noise_layers,
     noise_off,
@@ -87,7 +88,9 @@ def test_noise_sits_at_the_stages_that_are_named(name, noisy):
     assert all(m.key == stage and m.rho == 0.25 for stage, m in layers.items())
     assert noise_ratio(model) == 0.25
     assert noise_ratio(build(name, {"rho": 0.0, "noisy": noisy})) == 0
-    assert noise_ratio(build(name, {"rho": 0.25})) == 0
+    for rho, said in ((0.25, "stages for the noise"), (-1.0, "rho >= 0"), (math.nan, "rho >= 0")):
+        with pytest.raises(InputError, match=said):
+            build(name, {"rho": rho})
 
 
 @pytest.mark.parametrize("name", PLAIN)

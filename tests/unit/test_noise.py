@@ -8,13 +8,13 @@ from torch import nn
 
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError
+from robustgeom.models.calibrate import calibrate
 from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model
 from robustgeom.models.noise import (
     NOISES,
     FixedNoise,
     GaussianNoise,
-    calibrate,
     has_noise,
     noise_context,
     noise_frozen,
@@ -86,13 +86,33 @@ def test_keyed_noise_of_a_row_is_the_same_in_any_batch_and_order():
             assert torch.equal(module(x[rows]), whole[rows])
 
 
-def test_keyed_noise_repeats_within_its_context_and_between_contexts():
+def test_keyed_noise_repeats_between_contexts_and_is_new_where_a_pass_meets_a_layer_again():
     module, x = layer(), zeros(2, 3)
-    with noise_context(0, [1, 2]):
-        assert torch.equal(module(x), module(x))
-        first = module(x)
-    with noise_context(0, [1, 2], draw=[0, 0]):
-        assert torch.equal(module(x), first)
+    passes = []
+    for draw in (0, [0, 0]):
+        with noise_context(0, [1, 2], draw=draw):
+            passes.append([module(x), module(x), module(x)])
+    for first, second in zip(*passes, strict=True):
+        assert torch.equal(first, second)
+    one, two, three = passes[0]
+    assert not torch.equal(one, two)
+    assert not torch.equal(two, three)
+
+
+def test_a_network_that_averages_its_own_draws_is_as_quiet_in_the_harness_as_in_use():
+    class Averaging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noise = FixedNoise(1.0, key="a")
+
+        def forward(self, x):
+            return torch.stack([self.noise(x) for _ in range(64)]).mean(0)
+
+    model, x = Averaging(), zeros(500, 3)
+    with noise_context(0, range(500)):
+        keyed = model(x)
+    assert float(keyed.std()) == pytest.approx(1 / 8, rel=0.1)
+    assert float(model(x).std()) == pytest.approx(1 / 8, rel=0.1)
 
 
 def test_keyed_noise_differs_by_seed_id_draw_and_layer():
@@ -375,8 +395,11 @@ def test_growing_weights_grow_the_noise_of_every_kind(kind):
     small, large = (NOISES[kind](3, rho=1.0, key="a").eval() for _ in range(2))
     calibrate(small, x)
     calibrate(large, 1000 * x)
-    with noise_context(0, range(len(x))):
-        torch.testing.assert_close(large(1000 * x) / 1000, small(x), rtol=1e-3, atol=1e-5)
+    noisy = []
+    for module, scale in ((large, 1000), (small, 1)):
+        with noise_context(0, range(len(x))):
+            noisy.append(module(scale * x) / scale)
+    torch.testing.assert_close(*noisy, rtol=1e-3, atol=1e-5)
 
 
 def test_poisson_variance_is_a_line_in_the_activation_and_multiplicative_a_parabola():
@@ -407,12 +430,20 @@ def test_fixed_noise_has_its_sigma_whatever_comes_in():
         FixedNoise(-1.0, key="a")
 
 
-def test_calibration_measures_a_layer_behind_another_without_the_first_ones_noise():
+def test_calibration_counts_the_noise_ahead_at_its_final_level_as_training_does():
     model = nn.Sequential(layer(rho=5.0, key="a"), nn.Linear(3, 3), layer(rho=2.0, key="b"))
-    x = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
     calibrate(model, x, batch=64)
     torch.testing.assert_close(model[0].variance, x.var(0))
-    torch.testing.assert_close(model[2].variance, model[1](x).detach().var(0))
+    weight = model[1].weight.detach()
+    expected = ((1 + 5) * x.var(0) * weight.square()).sum(
+        1
+    )  # independent inputs, noise of 5 times their variance
+    torch.testing.assert_close(model[2].variance, expected, rtol=0.08, atol=0)
+    model.train()
+    for _ in range(200):
+        model(x)
+    torch.testing.assert_close(model[2].variance, expected, rtol=0.08, atol=0)
     with pytest.raises(InputError, match="at least two inputs"):
         calibrate(model, x[:1])
 

@@ -245,6 +245,21 @@ def test_one_cycle_peaks_at_30_percent_and_ends_near_0():
     assert rates[-1] < 1e-3 * max(rates)
 
 
+@pytest.mark.parametrize(
+    ("name", "momentum", "low", "high"),
+    [("sgd", 0.9, 0.85, 0.95), ("sgd", 0.6, 0.55, 0.65), ("sgd", 0.0, 0.0, 0.0), ("adamw", 0.5, 0.45, 0.55)],
+)
+def test_one_cycle_moves_momentum_about_the_recipes(name, momentum, low, high):
+    settings = {**BASE["optimiser"], "name": name, "momentum": momentum, "epochs": 10}
+    run, found = Run(recipe(optimiser=settings), DATA, HELD, "cpu"), []
+    for _ in range(run.steps):
+        group = run.optimiser.param_groups[0]
+        found.append(group["betas"][0] if name == "adamw" else group["momentum"])
+        run.one_step()
+    assert (min(found), max(found)) == (pytest.approx(low, abs=2e-3), pytest.approx(high))
+    assert found[0] == pytest.approx(high)
+
+
 def test_mixed_precision_learns_and_keeps_weights_in_float32():
     trained = fit(
         recipe(precision={"amp": "bfloat16"}, optimiser={**BASE["optimiser"], "epochs": 12}), DATA, HELD
