@@ -146,7 +146,7 @@ class RunRecord:
     @property
     def single_draw_accuracy(self) -> float:
         """Clean accuracy of one noise draw: the mean share of right draws, at least 20 a sample, in [0, 1]."""
-        return float(self._right_draws(0.0).mean())
+        return float(self.right_draws(0.0).mean())
 
     def single_draw_accuracy_at(self, radius: float | str) -> float:
         """Return how often one noise draw is right at `radius`, a share in [0, 1]; without noise, the robust accuracy.
@@ -155,9 +155,9 @@ class RunRecord:
         radius, of at least 20 draws each. Samples that have fallen are attacked no more, unless the suite is
         exhaustive. Raises `InputError` at a radius that was not evaluated.
         """
-        return float(self._right_draws(self._on_grid(parse_radius(radius))).mean())
+        return float(self.right_draws(self._on_grid(parse_radius(radius))).mean())
 
-    def _right_draws(self, radius: float) -> NDArray[np.float64]:
+    def right_draws(self, radius: float) -> NDArray[np.float64]:
         """Return the lowest share of right draws of each sample up to `radius`: (n,) in the order of `sample_ids`."""
         names, n = np.asarray(self.samples["attack"]), len(self.header.data.sample_ids)
         clean, attacked = self._rows(names == CLEAN), self._rows(names != CLEAN)
@@ -203,15 +203,16 @@ class RunRecord:
         mask[clean["position"]] = clean["prediction"] == clean["label"]
         return mask
 
-    def robust_mask(self, radius: float | str | None = None) -> NDArray[np.bool_]:
+    def robust_mask(self, radius: float | str | None = None, *, undecided: bool = False) -> NDArray[np.bool_]:
         """Return per-sample verdicts at `radius`: (n,) bool in the order of `sample_ids`.
 
-        A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded.
-        Raises `InputError` at a radius that was not evaluated.
+        A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded;
+        `undecided` is what it counts as where a noisy model's draws decided nothing. Raises `InputError` elsewhere.
         """
         radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
-        rows = self._rows(np.asarray(self.samples["success"]))
-        mask = self.clean_mask()
+        open_ = np.asarray(self.samples["near_tie"]) & (undecided and self.header.model.noise != "none")
+        rows, mask = self._rows(np.asarray(self.samples["success"]) & ~open_), self.clean_mask()
+        mask[self._rows(open_ & (np.asarray(self.samples["attack"]) == CLEAN))["position"]] = True
         mask[rows["position"][rows["radius"] <= radius + 1e-12]] = False
         return mask
 

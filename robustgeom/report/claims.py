@@ -16,6 +16,7 @@ from robustgeom.report.findings import (
     NotTestedError,
     mean_mask,
     refuse_doubtful,
+    refuse_other_attacks,
     refuse_other_samples,
 )
 from robustgeom.report.sweep import interior_peak, nearest_to_three, noise_beyond_filters, noise_costs_clean
@@ -301,6 +302,7 @@ def _relative_finding(family: _Family) -> Finding:
 def _noise_finding(family: _Family) -> Finding:
     noisy = _plain_noise(family)
     refuse_doubtful([*family.standard, *noisy])
+    refuse_other_attacks([*family.standard, *noisy])
     radius = _telling_radius(family.standard, noisy)
     standard, stochastic = (mean_mask(records, radius) for records in (family.standard, noisy))
     interval = bootstrap(stochastic - standard)

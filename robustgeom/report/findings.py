@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from robustgeom.records import RunRecord
 from robustgeom.stats import Interval
 
-__all__ = ["Finding", "NotTestedError", "mean_mask", "refuse_doubtful", "refuse_other_samples"]
+__all__ = [
+    "Finding",
+    "NotTestedError",
+    "mean_mask",
+    "refuse_doubtful",
+    "refuse_other_attacks",
+    "refuse_other_samples",
+    "right_draws",
+]
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,34 @@ def refuse_other_samples(records: list[RunRecord]) -> None:
             raise NotTestedError(f"{names} were evaluated on other samples or under another norm")
 
 
-def mean_mask(records: list[RunRecord], radius: float) -> NDArray[np.float64]:
-    """Return the share of the records (seeds) in which each sample (n,) is right at `radius`."""
-    masks: NDArray[np.float64] = np.mean([r.robust_mask(radius) for r in records], axis=0)
+def refuse_other_attacks(records: list[RunRecord]) -> None:
+    """Raise `NotTestedError` where records met different attacks, or two are of the same network."""
+    for i, record in enumerate(records):
+        if _met(record) != _met(records[0]):
+            names = f"{records[0].name} and {record.name}"
+            raise NotTestedError(f"{names} met different attacks, remedies or numbers of noise draws")
+        if record.header.model.digest in [r.header.model.digest for r in records[:i]]:
+            raise NotTestedError(f"{record.name} is there twice: one network is no second seed")
+
+
+def _met(record: RunRecord) -> tuple[object, ...]:
+    header = record.header
+    settings = tuple(header.resolved.get(key) for key in ("eot", "judge_draws"))
+    return (header.suite.digest, settings, frozenset(r.attack for r in header.remedies))
+
+
+def mean_mask(records: list[RunRecord], radius: float, *, undecided: bool = False) -> NDArray[np.float64]:
+    """Return the share of the records (seeds) in whose `robust_mask` at `radius` each sample (n,) is."""
+    masks: NDArray[np.float64] = np.mean(
+        [r.robust_mask(radius, undecided=undecided) for r in records], axis=0
+    )
     return masks
+
+
+def right_draws(records: list[RunRecord]) -> NDArray[np.float64]:
+    """Return the share of noise draws that are right about each sample (n,) without attack, records (seeds) averaged.
+
+    Where verdicts are undecided more often the more noise there is, this is what clean accuracies can be compared by.
+    """
+    shares: NDArray[np.float64] = np.mean([r.right_draws(0.0) for r in records], axis=0)
+    return shares

@@ -33,7 +33,12 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
                 {**common, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "seeds": len(group)}
             )
             seeds += [
-                {**common, "model": r.name, "value": float(r.robust_mask(radius).mean())} for r in group
+                {
+                    **common,
+                    "model": r.name,
+                    "value": r.single_draw_accuracy if radius == 0 else r.robust_accuracy_at(radius).value,
+                }
+                for r in group
             ]
     body = tuple(
         (

@@ -43,8 +43,8 @@ class Architecture(_Section):
 class Objective(_Section):
     """What is minimised: an objective's name, its threat (norm and eps in the input's units), other arguments.
 
-    Arguments are checked against the objective's signature and by asking it for a loss on a toy; a threat is given exactly
-    where the objective has one.
+    Arguments are checked against the objective's signature and by asking it for a loss on a toy; a threat is given
+    exactly where the objective has one.
     """
 
     name: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from robustgeom.records import CheckResult
@@ -107,7 +109,7 @@ def test_a_peak_at_an_end_is_no_interior_peak(good, level):
     kept = [r for r in good if r.header.model.rho != 30]
     result = judge(CLAIM["interior-peak"], [*kept, level(30.0, 0.86, 0.75, 0.6)])
     assert result.status == "not reproduced"
-    assert "best at rho 30" in result.reason
+    assert "rho 30 60.0 %" in result.reason
 
 
 def test_a_peak_that_is_within_chance_is_none(good, level):
@@ -160,3 +162,48 @@ def test_the_page_draws_the_sweep_with_its_table(good):
     page = render(comparison)
     assert '<h2 id="noise">Noise sweep</h2>' in page
     assert "Noise sweep" not in render(compare(good[:4]))
+
+
+# --- what makes records comparable ------------------------------------------------------------------------------
+
+
+def changed(record, column=None, values=None, **header):
+    samples = record.samples
+    if column is not None:
+        place = samples.schema.get_field_index(column)
+        samples = samples.set_column(place, samples.schema.field(place), pa.array(values))
+    return replace(record, header=record.header.model_copy(update=header), samples=samples)
+
+
+@pytest.mark.parametrize("claim", ["noise-beyond-filters", "noise-costs-clean", "interior-peak"])
+def test_levels_that_met_other_attacks_or_are_one_network_are_not_compared(claim, good):
+    first, *rest = good
+    suite = first.header.suite.model_copy(update={"digest": "t" * 64})
+    other = changed(first, suite=suite)
+    assert "met different attacks" in judge(CLAIM[claim], [other, *rest]).reason
+    fewer = changed(first, resolved={**first.header.resolved, "eot": 1})
+    assert "met different attacks" in judge(CLAIM[claim], [fewer, *rest]).reason
+    assert "is there twice" in judge(CLAIM[claim], [*good, first]).reason
+
+
+def test_clean_accuracy_is_that_of_draws_as_verdicts_are_undecided_more_often_under_noise(level):
+    group = [level(r, 0.9, 0.5, 0.1) for r in (0.0, 3.0, 30.0)]
+    noisiest = group[-1].samples.to_pylist()
+    rates = [0.95 if row["attack"] == "clean" else row["correct_rate"] for row in noisiest]
+    group[-1] = changed(group[-1], "correct_rate", rates)
+    result = judge(CLAIM["noise-costs-clean"], group)
+    assert (result.status, result.effect) == ("not reproduced", pytest.approx(-0.05))
+    assert sweeps(group)[0].interval(30.0, 0.0).value == pytest.approx(0.95)
+
+
+def test_the_largest_level_is_granted_its_undecided_samples(level):
+    group = [level(0.0, 0.9, 0.4, 0.05), level(3.0, 0.9, 0.8, 0.6), level(30.0, 0.9, 0.7, 0.4)]
+    assert judge(CLAIM["interior-peak"], group).status == "reproduced"
+    rows = group[-1].samples.to_pylist()
+    fallen = [row["success"] and row["sample_id"] % 2 == 0 for row in rows]
+    group[-1] = changed(group[-1], "near_tie", fallen)
+    assert group[-1].robust_mask(LARGE, undecided=True).mean() > 0.6
+    assert group[-1].robust_mask(LARGE).mean() == pytest.approx(0.4)
+    assert judge(CLAIM["interior-peak"], group).status == "not reproduced"
+    still = changed(group[-1], model=group[-1].header.model.model_copy(update={"noise": "none"}))
+    assert still.robust_mask(LARGE, undecided=True).mean() == pytest.approx(0.4)
