@@ -109,6 +109,7 @@ class ModelInfo(_Frozen):
     rho: float = 0.0
     front_end: str = "none"
     threat: str = "none"
+    objective: str = ""
     stages: list[str] = []
 
 

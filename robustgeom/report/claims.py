@@ -14,6 +14,7 @@ from robustgeom.records import RunRecord
 from robustgeom.report.findings import (
     Finding,
     NotTestedError,
+    is_standard,
     mean_mask,
     refuse_doubtful,
     refuse_other_attacks,
@@ -208,7 +209,7 @@ def _families(records: Sequence[RunRecord]) -> list[_Family]:
             family.trained.append(record)
         if stochastic:
             family.stochastic.append(record)
-        if not trained and not stochastic and model.front_end == "none":
+        if not trained and not stochastic and model.front_end == "none" and is_standard(model):
             family.standard.append(record)
     for family in found.values():
         refuse_other_samples([*family.standard, *family.trained, *family.stochastic])

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robustgeom.records import RunRecord
+from robustgeom.records import ModelInfo, RunRecord
 from robustgeom.stats import Interval
 
 __all__ = [
     "Finding",
     "NotTestedError",
+    "is_standard",
     "mean_mask",
     "refuse_doubtful",
     "refuse_other_attacks",
@@ -65,6 +66,11 @@ def _met(record: RunRecord) -> tuple[object, ...]:
     header = record.header
     settings = tuple(header.resolved.get(key) for key in ("eot", "judge_draws"))
     return (header.suite.digest, settings, frozenset(r.attack for r in header.remedies))
+
+
+def is_standard(model: ModelInfo) -> bool:
+    """Return whether a network was trained on nothing but its clean samples, as far as its record says."""
+    return model.threat == "none" and model.objective in ("", "standard")
 
 
 def mean_mask(records: list[RunRecord], radius: float, *, undecided: bool = False) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from robustgeom.records import RunRecord
 from robustgeom.report.findings import (
     Finding,
     NotTestedError,
+    is_standard,
     mean_mask,
     refuse_doubtful,
     refuse_other_attacks,
@@ -58,11 +59,11 @@ class Sweep:
 
 
 def sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
-    """Return every family and front end that was trained, not adversarially, at three noise levels or more."""
+    """Return every family and front end that was trained on clean samples at three noise levels or more."""
     found: dict[str, dict[float, list[RunRecord]]] = {}
     for record in records:
         model = record.header.model
-        if model.front_end != "none" and model.threat == "none":
+        if model.front_end != "none" and is_standard(model):
             levels = found.setdefault(f"{model.family}, front end {model.front_end}", {})
             levels.setdefault(model.rho, []).append(record)
     return [

@@ -35,7 +35,9 @@ def test_squared_gains_sum_to_one_at_every_frequency(bands, oversampling):
         999, rate=8000, bands=bands, oversampling=oversampling, low=40.0, high=3500.0
     )
     assert len(gains) == oversampling * (bands + 1) - 1 + 2 * oversampling == len(centres)
-    torch.testing.assert_close(gains.square().sum(0), torch.ones(500, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        gains.square().sum(0), torch.ones(500, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 def test_a_filter_is_a_half_cosine_on_the_erb_number_scale():
@@ -96,7 +98,9 @@ def test_gradients_without_a_cap_are_those_of_finite_differences():
     module = Cochleagram(**SMALL, cap=math.inf).double()
     x, direction = noise(1).double().requires_grad_(), noise(1, seed=1).double()
     weight = torch.randn(23, 90, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    weight[module(x.detach())[0, 0] < 0.05] = 0  # a negative envelope takes a slope that its value does not have
+    weight[module(x.detach())[0, 0] < 0.05] = (
+        0  # a negative envelope takes a slope that its value does not have
+    )
 
     def value(z):
         return (module(z)[0, 0] * weight).sum()

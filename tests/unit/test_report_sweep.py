@@ -42,7 +42,9 @@ def good(level):
 
 
 def test_a_sweep_has_three_levels_of_one_front_end_not_adversarially_trained(good, level):
-    (sweep,) = sweeps([*good, level(3.0, 0.9, 0.9, 0.9, threat="linf 0.1", name="trained")])
+    others = [{"threat": "linf 0.1"}, {"objective": "noise_augmented"}]
+    trained = [level(3.0, 0.9, 0.9, 0.9, name=f"trained{i}", **facts) for i, facts in enumerate(others)]
+    (sweep,) = sweeps([*good, *trained])
     assert list(sweep.levels) == [0.0, 1.0, 3.0, 30.0]
     assert [len(group) for group in sweep.levels.values()] == [2] * 4
     assert sweeps(good[:4]) == []
