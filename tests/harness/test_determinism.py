@@ -13,7 +13,10 @@ N = 64
 
 
 def small(suite="quick-linf", **changes):
-    return load_suite(suite).model_copy(update={"eot": 2, "judge_draws": 24, **changes})
+    few = {"points": 12, "images": 4, "versions": 5, "features": 200, "n_t": 50, "steps": 5}
+    chosen = load_suite(suite)
+    analysis = chosen.analysis.model_copy(update=few)
+    return chosen.model_copy(update={"eot": 2, "judge_draws": 24, "analysis": analysis, **changes})
 
 
 def run(model, batch_size=48, *, analyze=False, seed=0):
