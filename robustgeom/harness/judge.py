@@ -65,11 +65,8 @@ def judge(
         return (logits[at] if whole else logits).double().log_softmax(1).cpu()
 
     opening = min(draws, SINGLE_DRAWS)
-    first = (
-        [ask(draw, places) for draw in range(opening)]
-        if whole
-        else _together(target, x, rows, places, opening)
-    )
+    apart = [ask(draw, places) for draw in range(opening)] if whole else None
+    first = apart or _together(target, x, rows, places, opening)
     tally = _Tally.of(labels.cpu()[places], first[0])
     for log_p in first[1:]:
         tally.add(torch.arange(len(places)), log_p)

@@ -154,9 +154,8 @@ def _early(module: nn.Module, sample: Tensor) -> bool:
 
     try:
         apart, shared = answers(plain), answers(replace(plain, early=True))
-    except (
-        Exception
-    ):  # a path beside the noise has kept fewer rows, or a backward pass runs ahead of the noise again
+    except Exception:
+        # A path beside the noise has kept fewer rows, or a backward pass runs ahead of the noise again.
         return False
     pairs = zip(apart, shared, strict=True)
     return all(bool(((a - b).abs() <= _ALIKE * a.std().clamp_min(1e-30)).all()) for a, b in pairs)

@@ -168,10 +168,8 @@ class Target:
 
     def _query(self, x: Tensor, owners: Tensor | None, rows: Tensor, draws: Tensor) -> Tensor:
         extra = -len(rows) % PAD
-        if (
-            owners is not None and len(x) + PAD > len(rows) + extra
-        ):  # nothing to share, or as many rows as inputs
-            x, owners = x[owners], None
+        if owners is not None and len(x) + PAD > len(rows) + extra:
+            x, owners = x[owners], None  # nothing to share, or as many rows as inputs
         padded, owned = _padded(x), None
         if owners is not None:
             owned = torch.cat([owners, owners[-1:].expand(extra)])
