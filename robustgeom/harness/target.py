@@ -113,8 +113,10 @@ class Target:
         return lambda x: self._watched(x, rows, draws)
 
     def repeated(self, rows: Tensor, draws: Tensor, owners: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the callable that serves `rows` (k,) with `draws` (k,) of inputs (j, ...), of which `owners` (k,) says
-        which one each row repeats; in ascending order."""
+        """Return the callable that serves `rows` (k,) with `draws` (k,) of inputs (j, ...).
+
+        owners: (k,), ascending: which of the inputs each row repeats.
+        """
         return lambda x: self._watched(x, rows, draws, owners)
 
     def _watched(self, x: Tensor, rows: Tensor, draws: Tensor, owners: Tensor | None = None) -> Tensor:

@@ -18,7 +18,7 @@ __all__ = [
     "refuse_doubtful",
     "refuse_other_attacks",
     "refuse_other_samples",
-    "right_draws",
+    "shares",
 ]
 
 
@@ -81,10 +81,12 @@ def mean_mask(records: list[RunRecord], radius: float, *, undecided: bool = Fals
     return masks
 
 
-def right_draws(records: list[RunRecord]) -> NDArray[np.float64]:
-    """Return the share of noise draws that are right about each sample (n,) without attack, records (seeds) averaged.
+def shares(records: list[RunRecord], radius: float, *, undecided: bool = False) -> NDArray[np.float64]:
+    """Return how right each sample (n,) is, records (seeds) averaged: by `mean_mask`, and at radius 0 by noise draws.
 
-    Where verdicts are undecided more often the more noise there is, this is what clean accuracies can be compared by.
+    Where verdicts are undecided more often the more noise there is, draws are what clean accuracies can be compared by.
     """
-    shares: NDArray[np.float64] = np.mean([r.right_draws(0.0) for r in records], axis=0)
-    return shares
+    if radius:
+        return mean_mask(records, radius, undecided=undecided)
+    draws: NDArray[np.float64] = np.mean([r.right_draws(0.0) for r in records], axis=0)
+    return draws

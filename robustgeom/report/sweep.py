@@ -7,19 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from robustgeom.records import RunRecord
 from robustgeom.report.findings import (
     Finding,
     NotTestedError,
     is_standard,
-    mean_mask,
     refuse_doubtful,
     refuse_other_attacks,
     refuse_other_samples,
-    right_draws,
+    shares,
 )
 from robustgeom.stats import Interval, bootstrap
 from robustgeom.words import percent, points, radius_text
@@ -49,13 +45,8 @@ class Sweep:
         return [r for group in self.levels.values() for r in group]
 
     def interval(self, rho: float, radius: float) -> Interval:
-        """Return the mean of `shares` with its interval, bootstrapped over samples."""
-        return bootstrap(self.shares(rho, radius))
-
-    def shares(self, rho: float, radius: float, *, undecided: bool = False) -> NDArray[np.float64]:
-        """Return how right each sample (n,) is, seeds averaged: of draws where the radius is 0, else of verdicts."""
-        group = self.levels[rho]
-        return mean_mask(group, radius, undecided=undecided) if radius else right_draws(group)
+        """Return the mean of a level's `shares` with its interval, bootstrapped over samples."""
+        return bootstrap(shares(self.levels[rho], radius))
 
 
 def sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
@@ -139,10 +130,18 @@ def _place(sweep: Sweep, radius: float) -> str:
     return f"{norm} {radius_text(radius, norm)}" if radius else "clean"
 
 
-def _gain(sweep: Sweep, high: float, low: float, radius: float) -> Interval:
-    """How much more often the level `high` is right than `low`, on the same samples."""
-    first, second = (sweep.shares(rho, radius) for rho in (high, low))
-    return bootstrap(first - second)
+def _gain(
+    sweep: Sweep,
+    high: float,
+    low: float,
+    radius: float,
+    *,
+    undecided: bool = False,
+    confidence: float = 0.95,
+) -> Interval:
+    """How much more often the level `high` is right than `low`, which may be granted its undecided samples."""
+    first, second = shares(sweep.levels[high], radius), shares(sweep.levels[low], radius, undecided=undecided)
+    return bootstrap(first - second, confidence=confidence)
 
 
 def _beyond(sweep: Sweep, radius: float) -> Finding:
@@ -170,19 +169,18 @@ def _costs(sweep: Sweep) -> list[Finding]:
 
 
 def _peak(sweep: Sweep) -> list[Finding]:
-    shares: dict[float, dict[float, float]] = {
-        radius: {rho: float(sweep.shares(rho, radius).mean()) for rho in sweep.levels}
+    means: dict[float, dict[float, float]] = {
+        radius: {rho: float(shares(group, radius).mean()) for rho, group in sweep.levels.items()}
         for radius in _headlines(sweep)
     }
-    telling = [radius for radius, by in shares.items() if max(by.values()) >= 0.1]
+    telling = [radius for radius, by in means.items() if max(by.values()) >= 0.1]
     if not telling:
         raise NotTestedError(f"{sweep.name}: no level keeps 10 % at a headline radius")
     radius, (low, *between, high) = max(telling), sweep.levels
-    best = max(between, key=shares[radius].__getitem__)
+    best = max(between, key=means[radius].__getitem__)
     place, found = f"{sweep.name} at {_place(sweep, radius)}", []
     for end in (low, high):
-        ours, theirs = sweep.shares(best, radius), sweep.shares(end, radius, undecided=True)
-        gain = bootstrap(ours - theirs, confidence=1 - 0.05 / len(between))
+        gain = _gain(sweep, best, end, radius, undecided=True, confidence=1 - 0.05 / len(between))
         text = f"{place}: between the ends best at rho {best:g} ({_share(sweep, best, radius)}), rho {end:g} "
         text += f"{_share(sweep, end, radius)}, difference {points(gain)} (n={gain.n})"
         found.append(Finding(gain.low > 0, gain, text))
@@ -190,4 +188,4 @@ def _peak(sweep: Sweep) -> list[Finding]:
 
 
 def _share(sweep: Sweep, rho: float, radius: float) -> str:
-    return percent(float(sweep.shares(rho, radius).mean()))
+    return percent(float(shares(sweep.levels[rho], radius).mean()))

@@ -7,6 +7,7 @@ from typing import Any
 from robustgeom.report.charts import sweep_chart
 from robustgeom.report.compare import Comparison
 from robustgeom.report.figures import Figure
+from robustgeom.report.findings import shares
 from robustgeom.report.sweep import Sweep, sweeps
 from robustgeom.words import percent, radius_text
 
@@ -32,14 +33,7 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
             rows.append(
                 {**common, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "seeds": len(group)}
             )
-            seeds += [
-                {
-                    **common,
-                    "model": r.name,
-                    "value": r.single_draw_accuracy if radius == 0 else r.robust_accuracy_at(radius).value,
-                }
-                for r in group
-            ]
+            seeds += [{**common, "model": r.name, "value": float(shares([r], radius).mean())} for r in group]
     body = tuple(
         (
             f"{r['rho']:g}",

@@ -1,6 +1,7 @@
-"""`run`: the command line in a process of its own, forked from `serve.py`."""
+"""The command line in a process of its own: `run`, forked from `serve.py`, or `start`, from the beginning."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +27,21 @@ def run(tmp_path_factory):
 
         yield run
         server.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start `robustgeom ARGUMENTS` in `cwd` as a process that heeds Ctrl-C."""
+
+    def started(*arguments, cwd):
+        return subprocess.Popen(
+            [sys.executable, "-m", "robustgeom", *map(str, arguments)],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell's background jobs ignore Ctrl-C, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+        )
+
+    return started

@@ -358,27 +358,9 @@ def test_doctor_says_what_works(run, tmp_path):
     assert "ok    content" in done.stdout
 
 
-def test_ctrl_c_leaves_finished_jobs_usable(run, tmp_path):
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "robustgeom",
-            "evaluate",
-            "fmnist-cnn-pgd-at",
-            "--n",
-            "500",
-            "--no-analyze",
-            "--out",
-            "cut",
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
-    )
+def test_ctrl_c_leaves_finished_jobs_usable(run, start, tmp_path):
+    options = ["--n", 500, "--no-analyze", "--out", "cut"]
+    process = start("evaluate", "fmnist-cnn-pgd-at", *options, cwd=tmp_path)
     assert process.stderr is not None
     assert "about" in process.stderr.readline()  # what it will take
     assert "stand" in process.stderr.readline()  # the first job has finished

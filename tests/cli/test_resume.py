@@ -2,27 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from robustgeom.records import load_record
 
-COMMAND = [sys.executable, "-m", "robustgeom", "evaluate", "fmnist-cnn-pgd-at", "--n", "64", "--no-analyze"]
-
-
-def start(cwd, *more):
-    return subprocess.Popen(
-        [*COMMAND, *more],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background jobs ignore Ctrl-C, and so would their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
-    )
+COMMAND = ["evaluate", "fmnist-cnn-pgd-at", "--n", "64", "--no-analyze"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +16,7 @@ def finish(run):
     """Run the command to its end in `cwd`; return its exit code and what it said."""
 
     def finished(cwd, *more):
-        done = run(*COMMAND[3:], *more, cwd=cwd)
+        done = run(*COMMAND, *more, cwd=cwd)
         return done.returncode, done.stderr
 
     return finished
@@ -57,8 +43,8 @@ def whole(finish, tmp_path_factory):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_the_same_command_goes_on_and_ends_with_the_same_record(finish, tmp_path, whole, how):
-    process = after_a_job(start(tmp_path))
+def test_the_same_command_goes_on_and_ends_with_the_same_record(start, finish, tmp_path, whole, how):
+    process = after_a_job(start(*COMMAND, cwd=tmp_path))
     process.send_signal(how)
     process.communicate(timeout=120)
     assert process.returncode == (130 if how == signal.SIGINT else -9)
@@ -79,8 +65,8 @@ def test_the_same_command_goes_on_and_ends_with_the_same_record(finish, tmp_path
     assert not (tmp_path / "runs" / "quick-linf-2").exists()
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path):
-    process = after_a_job(start(tmp_path, "--suite", "autoattack-linf"))
+def test_a_second_ctrl_c_stops_at_once(start, tmp_path):
+    process = after_a_job(start(*COMMAND, "--suite", "autoattack-linf", cwd=tmp_path))
     time.sleep(0.5)  # the next attack, which takes longer, is under way
     process.send_signal(signal.SIGINT)
     assert "Ctrl-C again stops at once" in process.stderr.readline()
@@ -91,13 +77,13 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     assert time.monotonic() - began < 20
 
 
-def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(finish, tmp_path):
+def test_a_folder_of_another_unfinished_evaluation_is_refused_or_passed_over(start, finish, tmp_path):
     folder = tmp_path / "runs" / "quick-linf"
     (folder / "runs").mkdir(parents=True)
     (folder / "unfinished.json").write_text(json.dumps({"models": ["another"]}))
     code, err = finish(tmp_path, "--out", str(folder))
     assert (code, "an unfinished evaluation with other arguments" in err) == (2, True)
-    process = after_a_job(start(tmp_path))
+    process = after_a_job(start(*COMMAND, cwd=tmp_path))
     assert (tmp_path / "runs" / "quick-linf-2" / "unfinished.json").is_file()
     code, err = finish(tmp_path, "--out", str(tmp_path / "runs" / "quick-linf-2"))
     assert (code, "in which an evaluation is at work" in err) == (2, True)

@@ -2,10 +2,7 @@
 
 import fcntl
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,17 +29,13 @@ epochs = 2
 """
 
 
-def command(folder, recipe="tiny.toml", out="tiny"):
-    return [sys.executable, "-m", "robustgeom", "train", str(recipe), "--out", str(folder / out)]
+def arguments(folder, recipe="tiny.toml", out="tiny"):
+    return ["train", recipe, "--out", folder / out]
 
 
-def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(run, tmp_path):
+def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(run, start, tmp_path):
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    # A shell's background jobs ignore Ctrl-C, and so would their children.
-    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(
-        command(tmp_path), cwd=tmp_path, stderr=subprocess.PIPE, text=True, **heeds
-    ) as process:
+    with start(*arguments(tmp_path), cwd=tmp_path) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("tiny: epoch 1 of 2: loss ")
         process.send_signal(signal.SIGINT)
@@ -50,7 +43,7 @@ def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(run, tmp_path):
     assert process.returncode == 130
     assert not (tmp_path / "tiny").exists()
     assert len((tmp_path / "tiny.jsonl").read_text().splitlines()) == 1
-    done = run(*command(tmp_path)[3:], cwd=tmp_path)
+    done = run(*arguments(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epoch 1" not in done.stderr
     assert "tiny: epoch 2 of 2" in done.stderr
@@ -60,7 +53,7 @@ def test_a_cut_run_goes_on_and_ends_in_a_zoo_folder(run, tmp_path):
     assert facts["test_correct"] > 7_000
     assert {f.name for f in tmp_path.iterdir()} == {"tiny", "tiny.toml"}
     assert load_model(str(tmp_path / "tiny"))(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
-    again = run(*command(tmp_path)[3:], cwd=tmp_path)
+    again = run(*arguments(tmp_path), cwd=tmp_path)
     assert again.returncode == 2
     assert "does not exist yet" in again.stderr
 
@@ -73,7 +66,7 @@ def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(run
         (tmp_path / "zoo" / name).mkdir(parents=True)
     with (tmp_path / "zoo" / "one-s1.lock").open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
-        done = run(*command(tmp_path, "all.toml", "zoo")[3:], cwd=tmp_path)
+        done = run(*arguments(tmp_path, "all.toml", "zoo"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     first, second, third = done.stderr.splitlines()
@@ -92,7 +85,7 @@ def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(run
 )
 def test_bad_recipes_end_in_one_message(run, tmp_path, change, said):
     (tmp_path / "tiny.toml").write_text(RECIPE.replace(*change))
-    done = run(*command(tmp_path)[3:], cwd=tmp_path)
+    done = run(*arguments(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -100,7 +93,7 @@ def test_bad_recipes_end_in_one_message(run, tmp_path, change, said):
 
 def test_a_device_that_is_not_there_leaves_nothing_behind(run, tmp_path):
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    done = run(*command(tmp_path)[3:], "--device", "gpu", cwd=tmp_path)
+    done = run(*arguments(tmp_path), "--device", "gpu", cwd=tmp_path)
     assert done.returncode == 2
     assert "expected a device that this machine has, got 'gpu'" in done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["tiny.toml"]
@@ -108,10 +101,9 @@ def test_a_device_that_is_not_there_leaves_nothing_behind(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_training_a_zoo_model_again_gives_its_accuracy(tmp_path):
+def test_training_a_zoo_model_again_gives_its_accuracy(run, tmp_path):
     folder = content.find("model", "fmnist-vone-off").parent
-    run = command(tmp_path, folder / "recipe.toml", "again")
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
+    done = run(*arguments(tmp_path, folder / "recipe.toml", "again"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     promised, found = (json.loads((f / "expected.json").read_text()) for f in (folder, tmp_path / "again"))
     stated = wilson(promised["test_correct"], promised["test_n"])

@@ -17,7 +17,8 @@ from robustgeom.models.noise import FixedNoise, GaussianNoise
 from robustgeom.models.vone import VOneNet
 
 DRAWS = 5
-DATA = load_dataset("fashion-mnist", split="eval").take(torch.arange(7))
+ROWS = 7
+DATA = load_dataset("fashion-mnist", split="eval").take(torch.arange(ROWS))
 
 
 class Around(nn.Module):
@@ -89,9 +90,9 @@ NETWORKS = {
 }
 
 
-def bound(network):
+def bound(network, rows=ROWS):
     torch.manual_seed(0)
-    return subject(network().eval(), DATA)[0]
+    return subject(network().eval(), DATA.take(torch.arange(rows)))[0]
 
 
 def look(target, average="gradients"):
@@ -111,11 +112,10 @@ def test_answers_and_gradients_are_those_of_separate_passes(name, average):
     assert shared.logits.std() > 0
 
 
-@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("rows", [1, ROWS])
 @pytest.mark.parametrize("network", [Around, OverRows, Recomputes])
 def test_networks_that_would_answer_otherwise_are_found_out(network, rows):
-    torch.manual_seed(0)
-    found = subject(network().eval(), DATA.take(torch.arange(rows)))[0]
+    found = bound(network, rows)
     assert found.noise == "keyed"
     assert not found.early
     assert torch.isfinite(look(found.target(DATA.ids, 3, 10)).gradient).all()
