@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,7 +82,7 @@ def _zoo() -> str:
         "trained against",
         "rho",
         "clean, 10,000 test images",
-        "robust at linf 8/255",
+        "robust at linf 8/255 (suite zoo-linf, n = 500)",
         "at 0.1",
     )
     return _table(columns, (_zoo_row(card) for card in _cards("model")))
@@ -89,10 +90,18 @@ def _zoo() -> str:
 
 def _zoo_row(card: dict[str, Any]) -> list[str]:
     facts = json.loads(content.find("model", card["name"]).with_name("expected.json").read_text())
-    suite = facts["suite"]
-    robust = [f"{100 * suite['robust'][r] / suite['n']:.1f} %" for r in ("0.0313725", "0.1")]
+    robust = [_robust(card["figures"], radius) for radius in (8 / 255, 0.1)]
     clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
     return [f"[{card['name']}]({card['name']}/card.toml)", card["threat"], f"{card['rho']:g}", clean, *robust]
+
+
+def _robust(figures: list[dict[str, Any]], radius: float) -> str:
+    """Say the card's figure of the suite zoo-linf at `radius` with its interval, where it has one."""
+    found = [f for f in figures if f["suite"] == "zoo-linf" and math.isclose(f["eps"], radius)]
+    if not found:
+        return ""
+    value, low, high = (100 * found[0][k] for k in ("value", "low", "high"))
+    return f"{value:.1f} % [{low:.0f}, {high:.0f}]"
 
 
 def _reports(folder: Path) -> str:

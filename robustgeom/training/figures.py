@@ -25,7 +25,7 @@ NEAR_TIES = 0.004  # of all samples may fall the other way on another machine
 
 
 def figures_of(record: RunRecord) -> list[Figure]:
-    """Return clean accuracy and robust accuracy at every headline radius of a complete record.
+    """Return clean accuracy and robust accuracy at every radius of a complete record.
 
     Raises `InputError` where the record is not complete.
     """
@@ -46,7 +46,7 @@ def figures_of(record: RunRecord) -> list[Figure]:
             eot=draws,
             verdict=record.verdict.word,
         )
-        for radius in (0.0, *header.threat.headlines)
+        for radius in header.threat.grid
         for found in [record.robust_accuracy_at(radius) if radius else record.accuracy]
     ]
 

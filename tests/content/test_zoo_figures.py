@@ -34,7 +34,8 @@ def record():
 
 
 def test_figures_are_the_records_accuracies_with_intervals(record):
-    clean, attacked = figures_of(record)
+    clean, *_, attacked = found = figures_of(record)
+    assert [f.eps for f in found] == record.header.threat.grid
     assert (clean.eps, clean.value, clean.low, clean.high) == pytest.approx(
         (0, record.accuracy.value, record.accuracy.low, record.accuracy.high), abs=1e-6
     )
@@ -85,8 +86,8 @@ def test_a_figure_that_is_off_is_named(record):
     card = read_card("fmnist-cnn-standard")
     found = figures_of(record)
     near = found[0].model_copy(update={"value": found[0].value - 1 / 20})
-    off = found[1].model_copy(update={"value": found[1].value + 2 / 20})
-    assert disagreements(card.model_copy(update={"figures": [near, found[1]]}), record) == []
+    off = found[-1].model_copy(update={"value": found[-1].value + 2 / 20})
+    assert disagreements(card.model_copy(update={"figures": [near, found[-1]]}), record) == []
     (said,) = disagreements(card.model_copy(update={"figures": [found[0], off]}), record)
     assert said.startswith("fmnist-cnn-standard at linf 0.1: ")
 
