@@ -90,7 +90,7 @@ def _zoo() -> str:
 
 def _zoo_row(card: dict[str, Any]) -> list[str]:
     facts = json.loads(content.find("model", card["name"]).with_name("expected.json").read_text())
-    robust = [_robust(card["figures"], radius) for radius in (8 / 255, 0.1)]
+    robust = [_robust(card.get("figures", []), radius) for radius in (8 / 255, 0.1)]
     clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
     return [f"[{card['name']}]({card['name']}/card.toml)", card["threat"], f"{card['rho']:g}", clean, *robust]
 

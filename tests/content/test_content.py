@@ -68,7 +68,7 @@ def test_zoo_folder_is_complete(name):
     weights = (folder / card.weights.file).read_bytes()
     assert (recipe.name, recipe.family, recipe.seed) == (card.name, card.family, card.seed)
     assert recipe.architecture.model_dump() == card.architecture.model_dump()
-    assert len(weights) == card.weights.bytes <= 2_000_000
+    assert len(weights) == card.weights.bytes <= 1_000_000
     assert hashlib.sha256(weights).hexdigest() == card.weights.sha256
     told = {"training.jsonl"} if card.training else set()  # the oldest were trained before there was a log
     files = {"card.toml", "recipe.toml", "model.safetensors", "expected.json"} | told
@@ -76,6 +76,10 @@ def test_zoo_folder_is_complete(name):
     if card.training:
         lines = (folder / "training.jsonl").read_text().splitlines()
         assert len(lines) == card.training.epochs <= recipe.optimiser.epochs
+
+
+def test_all_weights_together_stay_below_40_mb():
+    assert sum(read_card(name).weights.bytes for name in MODELS) <= 40_000_000
 
 
 @pytest.mark.parametrize("name", MODELS)
