@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from robustgeom.errors import ContentError, OutputError
 
-__all__ = ["new_folder", "parsed", "read_toml", "refuse_existing", "write_text"]
+__all__ = ["new_folder", "parsed", "read_toml", "refuse_existing", "write_bytes", "write_text"]
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -44,7 +44,12 @@ def parsed(fields: object, path: str | Path, schema: type[Schema], kind: str) ->
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write `text` as UTF-8 to `path`, all or nothing; return the path.
+    """Write `text` as UTF-8 to `path` as `write_bytes` does."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, raw: bytes) -> Path:
+    """Write `raw` to `path`, all or nothing; return the path.
 
     Raises `OutputError` where the place cannot be written; nothing is left behind then.
     """
@@ -54,8 +59,8 @@ def write_text(path: str | Path, text: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".robustgeom-", dir=target.parent)
         staged = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
         staged.chmod(0o644)
         staged.replace(target)
     except OSError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -21,7 +21,8 @@ __all__ = ["Dataset", "balanced_positions", "numbers"]
 class Dataset:
     """Inputs (n, ...) inside `domain`, labels (n,), one id a sample and the names of the classes.
 
-    Raises `InputError` where they do not fit together.
+    Waveforms (n, t) have a `rate`, in samples a second. `facts` are what else is known, by name, one value a sample:
+    who speaks, how loud the background is. Raises `InputError` where they do not fit together.
 
     >>> Dataset("toy", "test", torch.zeros(2, 3), torch.tensor([0, 1]), (5, 9), ("a", "b")).hash[:8]
     'e5df4833'
@@ -34,6 +35,8 @@ class Dataset:
     ids: tuple[int, ...]
     classes: tuple[str, ...]
     domain: tuple[float, float] = (0.0, 1.0)
+    rate: int | None = None
+    facts: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.inputs(self.inputs, domain=self.domain)
@@ -44,6 +47,11 @@ class Dataset:
             raise InputError(
                 "one distinct id a sample", got=f"{len(set(self.ids))} distinct ids", fix="range(n)"
             )
+        short = [
+            f"{len(values)} of {name}" for name, values in self.facts.items() if len(values) != len(self.ids)
+        ]
+        if short:
+            raise InputError(f"{len(self.ids)} values of every fact", got=short[0], fix="one a sample")
         object.__setattr__(self, "inputs", self.inputs.detach())
         object.__setattr__(self, "labels", self.labels.long())  # what losses and gathers index with
 
@@ -84,8 +92,10 @@ class Dataset:
 
     def take(self, rows: Tensor) -> Dataset:
         """Return the samples at positions `rows` (k,)."""
-        ids = tuple(self.ids[i] for i in rows.tolist())
-        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows], ids=ids)
+        places = rows.tolist()
+        ids = tuple(self.ids[i] for i in places)
+        facts = {name: tuple(values[i] for i in places) for name, values in self.facts.items()}
+        return replace(self, inputs=self.inputs[rows], labels=self.labels[rows], ids=ids, facts=facts)
 
     def balanced(self, n: int) -> Dataset:
         """Return `n` samples with the classes as even as can be, the first of each class, in the original order.

@@ -26,6 +26,7 @@ DATASETS = Registry(
         "cifar10": "robustgeom.data.cifar:cifar10",
         "cifar100": "robustgeom.data.cifar:cifar100",
         "fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist",
+        "spoken-words": "robustgeom.data.speech.spoken_words:spoken_words",
     },
 )
 
@@ -37,11 +38,11 @@ def load_dataset(
 ) -> Dataset:
     """Return a data set by name, "file.py:attr", image folder or .npz file; at most `limit` samples, classes balanced.
 
-    fashion-mnist, cifar10 and cifar100 have the splits eval, test, train and validation, and are looked for in
-    `data_dir` first. "imagenet:FOLDER" resizes and crops the images of a folder, see `imagenet_folder`. A folder holds
-    one sub-folder of images of one size a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then divided by
-    255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns either. Raises
-    `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and `InputError`.
+    fashion-mnist, cifar10, cifar100 and spoken-words have the splits eval, test, train and validation, and are looked
+    for in `data_dir` first. "imagenet:FOLDER" resizes and crops the images of a folder, see `imagenet_folder`. A folder
+    holds one sub-folder of images of one size a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then
+    divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns either.
+    Raises `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and `InputError`.
 
     >>> len(load_dataset("fashion-mnist", split="eval", limit=100))
     100

@@ -1,0 +1,1 @@
+"""The data set spoken-words: words by a speech synthesiser, in noise."""
