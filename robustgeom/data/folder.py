@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from robustgeom.data.dataset import Dataset, balanced_positions
 from robustgeom.errors import ContentError
 
-__all__ = ["Listing", "image_folder", "listing", "pixels", "read_image"]
+__all__ = ["IMAGE_ENDINGS", "Listing", "image_folder", "listing", "pixels", "read_image"]
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"RGB", "RGBA", "P", "CMYK", "YCbCr"}
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a folder with one sub-folder a class, by class and name; none of them read yet."""
+    """The files of a folder with one sub-folder a class, by class and name; none of them read yet."""
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
@@ -47,17 +47,18 @@ def pixels(image: Image.Image) -> Tensor:
     return found[None] if found.dim() == 2 else found.permute(2, 0, 1)
 
 
-def listing(path: Path) -> Listing:
-    """Return the images below `path`, classes and files in sorted order; raises `ContentError` where there are none."""
+def listing(path: Path, endings: Collection[str] = IMAGE_ENDINGS, kind: str = "images") -> Listing:
+    """Return the files below `path` with these endings, a `kind` of thing, classes and files in sorted order.
+
+    Raises `ContentError` where there are none, or under two classes.
+    """
     folders = sorted(f for f in path.iterdir() if f.is_dir())
     files = [
-        (f, c) for c, d in enumerate(folders) for f in sorted(d.iterdir()) if f.suffix.lower() in _ENDINGS
+        (f, c) for c, d in enumerate(folders) for f in sorted(d.iterdir()) if f.suffix.lower() in endings
     ]
     if len(folders) < 2 or not files:
-        got = f"{len(folders)} sub-folders with {len(files)} images in {path}"
-        raise ContentError(
-            "a folder with one sub-folder of images a class", got=got, fix="class-name/image.png"
-        )
+        got = f"{len(folders)} sub-folders with {len(files)} {kind} in {path}"
+        raise ContentError(f"a folder with one sub-folder of {kind} a class", got=got, fix="class-name/file")
     names = tuple(d.name for d in folders)
     return Listing(names, tuple(f for f, _ in files), tuple(c for _, c in files))
 

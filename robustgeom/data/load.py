@@ -12,8 +12,9 @@ from torch import Tensor
 
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset, numbers
-from robustgeom.data.folder import image_folder
+from robustgeom.data.folder import IMAGE_ENDINGS, image_folder
 from robustgeom.data.imagenet import IMAGENET, imagenet_folder
+from robustgeom.data.speech.recordings import SOUND, SOUND_ENDINGS, sound_folder
 from robustgeom.errors import ContentError, InputError
 from robustgeom.refs import called, is_reference, resolve
 from robustgeom.registry import Registry
@@ -26,6 +27,7 @@ DATASETS = Registry(
         "cifar10": "robustgeom.data.cifar:cifar10",
         "cifar100": "robustgeom.data.cifar:cifar100",
         "fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist",
+        "speech-commands": "robustgeom.data.speech.recordings:speech_commands",
         "spoken-words": "robustgeom.data.speech.spoken_words:spoken_words",
     },
 )
@@ -36,13 +38,14 @@ _MOST_CLASSES = 1_000_000
 def load_dataset(
     name: str, *, split: str = "test", limit: int | None = None, data_dir: str | None = None
 ) -> Dataset:
-    """Return a data set by name, "file.py:attr", image folder or .npz file; at most `limit` samples, classes balanced.
+    """Return a data set by name, "file.py:attr", folder or .npz file; at most `limit` samples, classes balanced.
 
-    fashion-mnist, cifar10, cifar100 and spoken-words have the splits eval, test, train and validation, and are looked
-    for in `data_dir` first. "imagenet:FOLDER" resizes and crops the images of a folder, see `imagenet_folder`. A folder
-    holds one sub-folder of images of one size a class. An .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then
-    divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of tensors, or a function that returns either.
-    Raises `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and `InputError`.
+    fashion-mnist, cifar10, cifar100, spoken-words and speech-commands have the splits eval, test, train and validation,
+    and are looked for in `data_dir` first. A folder holds one sub-folder a class, of images of one size or of
+    recordings, see `sound_folder`; "imagenet:FOLDER" resizes and crops images, see `imagenet_folder`. An .npz holds
+    `inputs` (n, ...) in [0, 1] (or uint8, then divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of
+    tensors, or a function that returns either. Raises `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and
+    `InputError`.
 
     >>> len(load_dataset("fashion-mnist", split="eval", limit=100))
     100
@@ -56,8 +59,10 @@ def _found(name: str, split: str, limit: int | None, data_dir: str | None) -> Da
         return imagenet_folder(name, split, limit=limit)
     if name.endswith(".npz"):
         return _from_npz(Path(name))
+    if name.startswith(SOUND):
+        return sound_folder(name, limit=limit)
     if name not in DATASETS and Path(name).is_dir():
-        return image_folder(Path(name), limit=limit)
+        return _folder(Path(name), limit)
     if is_reference(name):
         found = resolve(name)
         return as_dataset(called(found, name, wanted="data") if callable(found) else found, name=name)
@@ -69,6 +74,14 @@ def _found(name: str, split: str, limit: int | None, data_dir: str | None) -> Da
         )
     data: Dataset = DATASETS[name](split, data_dir=data_dir)
     return data
+
+
+def _folder(path: Path, limit: int | None) -> Dataset:
+    """Return what a folder with a sub-folder a class holds: sounds where its first file is one, else images."""
+    files = (f.suffix.lower() for d in sorted(path.iterdir()) if d.is_dir() for f in sorted(d.iterdir()))
+    if next((e for e in files if e in SOUND_ENDINGS | IMAGE_ENDINGS), None) in SOUND_ENDINGS:
+        return sound_folder(f"{SOUND}{path}", limit=limit)
+    return image_folder(path, limit=limit)
 
 
 def as_dataset(found: object, *, name: str = "tensors") -> Dataset:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import load_dataset
 from robustgeom.data.speech import spoken_words as module
 from robustgeom.data.speech.noise import LOUDNESS, babble, level, mixed, modulated, pink
-from robustgeom.data.speech.sound import read_sound
 from robustgeom.data.speech.speakers import ACCENTS, SPEAKERS, WORDS, takes
 from robustgeom.data.speech.synthesis import RATE, resampled, say, trimmed
 from robustgeom.errors import ContentError, InputError
@@ -193,26 +190,3 @@ def test_facts_go_with_their_samples():
     assert data.take(torch.tensor([2, 0])).facts == {"speaker": ("c", "a")}
     with pytest.raises(InputError, match="3 values of every fact, got 2 of speaker"):
         Dataset("t", "s", data.inputs, data.labels, data.ids, data.classes, facts={"speaker": ("a", "b")})
-
-
-# --- sound files ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("ending", "subtype"), [("wav", "PCM_16"), ("flac", "PCM_16"), ("flac", "PCM_24")])
-def test_sound_files_are_read_as_16_bits(tmp_path, ending, subtype):
-    samples = (np.random.default_rng(0).standard_normal(800) * 3000).astype(np.int16)
-    soundfile.write(tmp_path / f"a.{ending}", samples, 16_000, subtype=subtype)
-    found, rate = read_sound(tmp_path / f"a.{ending}")
-    assert rate == 16_000
-    assert np.array_equal(found, samples)
-
-
-def test_bad_sound_files_are_refused(tmp_path):
-    soundfile.write(tmp_path / "two.wav", np.zeros((80, 2)), 8000)
-    (tmp_path / "bad.flac").write_bytes(b"fLaC and nothing more")
-    with pytest.raises(ContentError, match=r"expected one channel, got 2 in .*two\.wav; try mixing"):
-        read_sound(tmp_path / "two.wav")
-    with pytest.raises(ContentError, match=r"expected a readable sound file, got .*bad\.flac"):
-        read_sound(tmp_path / "bad.flac")
-    with pytest.raises(ContentError, match="a readable sound file, got noname"):
-        read_sound(io.BytesIO(b""), name="noname")

@@ -84,7 +84,8 @@ def _shipped() -> tuple[NDArray[np.int16], _Rows, list[int]]:
     samples, _ = read_sound(
         io.BytesIO(folder.joinpath(f"{_SHIPPED}.flac").read_bytes()), name=f"{_SHIPPED}.flac"
     )
-    return samples.reshape(-1, RATE), known, [row["id"] for row in known]
+    made = np.round(samples * 32768).astype(np.int16).reshape(-1, RATE)
+    return made, known, [row["id"] for row in known]
 
 
 def _kept(split: str, data_dir: str | None) -> tuple[NDArray[np.int16], _Rows, list[int]]:

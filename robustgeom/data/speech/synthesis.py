@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from robustgeom.data.speech.speakers import Take
 from robustgeom.errors import ContentError
@@ -67,6 +66,8 @@ def resampled(samples: NDArray[np.floating], rate: int, wanted: int) -> NDArray[
     >>> resampled(np.zeros(22_050), 22_050, 8_000).shape
     (8000,)
     """
-    common = np.gcd(rate, wanted)
+    from scipy.signal import resample_poly  # a second, which nobody waits for who has no sound
+
+    common = int(np.gcd(rate, wanted))
     found: NDArray[np.float64] = resample_poly(samples.astype(np.float64), wanted // common, rate // common)
     return found
