@@ -127,7 +127,7 @@ class DataInfo(_Frozen):
 class ThreatInfo(_Frozen):
     """Norm, radii of the curve and headline radii, in the input's units."""
 
-    norm: Literal["linf", "l2", "l1", "l0", "spatial", "corruption"]
+    norm: Literal["linf", "l2", "l1", "l0", "spatial", "corruption", "snr"]
     grid: list[float]
     headlines: list[float]
 

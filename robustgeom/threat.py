@@ -12,10 +12,26 @@ from torch import Tensor
 from robustgeom.errors import InputError, unknown
 from robustgeom.words import parse_radius
 
-__all__ = ["NORMS", "Norm", "ThreatModel", "distance", "free", "inscribed", "per_row", "project", "steepest"]
+__all__ = [
+    "MEASURES",
+    "NORMS",
+    "Measure",
+    "Norm",
+    "ThreatModel",
+    "ball_of",
+    "distance",
+    "free",
+    "inscribed",
+    "per_row",
+    "project",
+    "steepest",
+]
 
 Norm = Literal["linf", "l2", "l1", "l0", "spatial", "corruption"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+Measure = Norm | Literal["snr"]
+"""What radii may be measured in: a norm, or the l2 norm over that of the sample, which in decibels is the SNR."""
+MEASURES: tuple[Measure, ...] = (*NORMS, "snr")
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,15 @@ class ThreatModel:
                 f"{len(like)} radii, one a sample", got=str(len(self.eps)), fix="one eps for all"
             )
         return per_row(self.eps.to(like), like)
+
+
+def ball_of(measure: Measure) -> Norm:
+    """Return the norm of the balls that attacks search under a measure.
+
+    >>> ball_of("snr"), ball_of("linf")
+    ('l2', 'linf')
+    """
+    return "l2" if measure == "snr" else measure
 
 
 def _radii(eps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
-__all__ = ["p_text", "parse_radius", "percent", "points", "radius_text"]
+__all__ = ["p_text", "parse_radius", "parse_snr", "percent", "points", "radius_text"]
 
 
 def parse_radius(text: str | float) -> float:
@@ -28,12 +28,33 @@ def parse_radius(text: str | float) -> float:
     return value
 
 
+def parse_snr(text: str | float) -> float:
+    """Return the noise's amplitude over the signal's, of a signal-to-noise ratio in decibels written as 30 or "30dB".
+
+    Raises `InputError` on anything else, and on ratios beyond 200 decibels either way.
+
+    >>> round(parse_snr("30 dB"), 4), parse_snr(0)
+    (0.0316, 1.0)
+    """
+    try:
+        decibels = float(text.lower().removesuffix("db")) if isinstance(text, str) else float(text)
+    except (ValueError, TypeError):
+        decibels = math.nan
+    if not abs(decibels) <= 200:
+        raise InputError("a signal-to-noise ratio in dB", got=repr(text), fix="eps=30dB")
+    return float(10 ** (-decibels / 20))
+
+
 def radius_text(radius: float, norm: str) -> str:
-    """Write a radius, in the input's units, as people do.
+    """Write a radius, in the input's units, as people do; one of "snr", an amplitude over another, in decibels.
 
     >>> [radius_text(r, "linf") for r in (8 / 255, 0.5 / 255, 0.1)]
     ['8/255', '0.5/255', '0.1']
+    >>> radius_text(0.1, "snr"), radius_text(0, "snr")
+    ('20 dB', 'inf dB')
     """
+    if norm == "snr":
+        return f"{-20 * math.log10(radius):.3g} dB" if radius > 0 else "inf dB"
     plain, halves = f"{radius:.4g}", 2 * radius * 255
     if norm == "linf" and abs(float(plain) - radius) > 1e-12 and abs(halves - round(halves)) < 1e-6:
         return f"{round(halves) / 2:g}/255"

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+from torch.linalg import vector_norm
+
 from robustgeom.errors import InputError
-from robustgeom.words import parse_radius
+from robustgeom.threat import Measure, Norm, ThreatModel, ball_of
+from robustgeom.words import parse_radius, parse_snr
 
 __all__ = ["THREATS", "ThreatTable", "threat_table"]
 
 
 @dataclass(frozen=True)
 class ThreatTable:
-    """Radii of the curve (ascending, from 0) and the headline radii among them, in the input's units."""
+    """Radii of the curve (ascending, from 0) and the headline radii among them, in the input's units.
 
-    norm: str
+    Those of the measure "snr" are l2 norms over that of the sample: 0.1 is a signal-to-noise ratio of 20 dB.
+    """
+
+    norm: Measure
     grid: tuple[float, ...]
     headlines: tuple[float, ...]
 
@@ -23,9 +30,49 @@ class ThreatTable:
         """Return the table of radius 0 and the headlines only."""
         return ThreatTable(self.norm, (0.0, *(r for r in self.grid if r in self.headlines)), self.headlines)
 
+    @property
+    def ball(self) -> Norm:
+        """The norm of the balls that attacks search."""
+        return ball_of(self.norm)
 
-def _table(norm: str, grid: Iterable[float | str], headlines: Iterable[float | str]) -> ThreatTable:
+    def threat(self, radius: float, inputs: Tensor, domain: tuple[float, float]) -> ThreatModel:
+        """Return what the attacker may do to `inputs` (n, ...) at a radius: under "snr" each has one of its own.
+
+        >>> table = ThreatTable("snr", (0.0, 0.1), (0.1,))
+        >>> table.threat(0.1, Tensor([[3.0, 4.0], [0.0, 2.0]]), (-9, 9)).eps.tolist()
+        [0.5, 0.20000000298023224]
+        """
+        eps = radius * vector_norm(inputs.flatten(1), dim=1) if self.norm == "snr" else radius
+        return ThreatModel(self.ball, eps, domain)
+
+    def reaching(self, width: float, inputs: Tensor) -> float:
+        """Return the radius at which the balls of all `inputs` (n, ...) are `width` wide; silent ones have none."""
+        if self.norm != "snr":
+            return width
+        norms = vector_norm(inputs.flatten(1), dim=1)
+        return width / float(norms[norms > 0].min())
+
+    def typical(self, radius: float, inputs: Tensor, domain: tuple[float, float]) -> ThreatModel:
+        """Return one threat to all of `inputs` (n, ...): under "snr" that to a sample of median norm."""
+        eps = self.threat(radius, inputs, domain).eps
+        return ThreatModel(self.ball, float(eps.median()) if isinstance(eps, Tensor) else eps, domain)
+
+
+def _table(norm: Measure, grid: Iterable[float | str], headlines: Iterable[float | str]) -> ThreatTable:
     return ThreatTable(norm, tuple(parse_radius(r) for r in grid), tuple(parse_radius(r) for r in headlines))
+
+
+def _ratios(grid: Iterable[float], headlines: Iterable[float]) -> ThreatTable:
+    """Return the table of signal-to-noise ratios in decibels, descending."""
+    return ThreatTable("snr", (0.0, *map(parse_snr, grid)), tuple(map(parse_snr, headlines)))
+
+
+# Clips of spoken words have a root mean square of 0.1: a linf change of 0.001 is 40 dB below them at least.
+_SPEECH: Mapping[str, ThreatTable] = {
+    "linf": _table("linf", (0, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016), (0.002, 0.008)),
+    "l2": _table("l2", (0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1), (0.1, 0.3)),
+    "snr": _ratios((60, 50, 45, 40, 35, 30, 25, 20), (40, 30)),
+}
 
 
 _CIFAR: Mapping[str, ThreatTable] = {
@@ -45,6 +92,8 @@ THREATS: Mapping[str, Mapping[str, ThreatTable]] = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
+    "spoken-words": _SPEECH,
+    "speech-commands": _SPEECH,
 }
 
 
@@ -55,7 +104,7 @@ _ANY_IMAGES: Mapping[str, ThreatTable] = {
 """Threats in units of their own, which suit images of every kind."""
 
 
-def threat_table(data: str, norm: str, *, eps: str | float | None = None) -> ThreatTable:
+def threat_table(data: str, norm: Measure, *, eps: str | float | None = None) -> ThreatTable:
     """Return the radii for a data set and norm; with `eps`, a quarter, a half and the whole of it.
 
     Raises `InputError` where the data set has no table for the norm and no `eps` is given, or eps is 0.
@@ -64,7 +113,7 @@ def threat_table(data: str, norm: str, *, eps: str | float | None = None) -> Thr
     0.1
     """
     if eps is not None:
-        radius = parse_radius(eps)
+        radius = parse_snr(eps) if norm == "snr" else parse_radius(eps)
         if norm == "corruption":
             return _severities(radius)
         if radius == 0:
@@ -75,7 +124,7 @@ def threat_table(data: str, norm: str, *, eps: str | float | None = None) -> Thr
         raise InputError(
             f"a radius for {norm} on {data}",
             got="none: it has no threat table",
-            fix="--eps 8/255" if norm == "linf" else "--eps 1.5",
+            fix={"linf": "--eps 8/255", "snr": "--eps 30dB"}.get(norm, "--eps 1.5"),
         )
     return table
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +30,7 @@ from robustgeom.harness.measuring import Measuring, Missing, notes
 from robustgeom.harness.options import Event, Progress
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.records import ANALYZER_COLUMNS
-from robustgeom.threat import ThreatModel
+from robustgeom.threat import Measure, ThreatModel, ball_of
 
 __all__ = ["Analysis", "AnalysisOptions", "analyze"]
 
@@ -76,8 +76,8 @@ class AnalysisOptions:
             raise InputError("a whole number as seed", got=repr(self.seed), fix="seed=0")
         if not 0 < self.shift <= 1:
             raise InputError("a shift above 0 and at most 1", got=repr(self.shift), fix="shift=0.1")
-        if self.norm not in PGD_NORMS:
-            raise unknown("norm with a gradient attack", self.norm, PGD_NORMS)
+        if ball_of(cast(Measure, self.norm)) not in PGD_NORMS:
+            raise unknown("norm with a gradient attack", self.norm, (*PGD_NORMS, "snr"))
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,9 @@ def _known(names: Sequence[str], kind: str, known: Sequence[str] | Mapping[str, 
 
 
 def _threat(data: Dataset, options: AnalysisOptions) -> ThreatModel:
-    table = threat_table(data.name, options.norm, eps=options.eps)
+    table = threat_table(data.name, cast(Measure, options.norm), eps=options.eps)
     refuse_beyond(table, data)
-    return ThreatModel(table.norm, max(table.headlines), data.domain)
+    return table.typical(max(table.headlines), data.inputs, data.domain)
 
 
 def _builder(

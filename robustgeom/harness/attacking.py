@@ -159,9 +159,8 @@ class Battle:
 
     def bout(self, spec: AttackSpec, radius: float, rows: Tensor) -> Bout:
         """Attack `rows` (k,) at one radius, and judge what was found."""
-        began, threat = perf_counter(), ThreatModel(self.table.norm, radius, self.data.domain)
-        known = self.sought.get(spec.name, set()).copy()
-        found, calls = self._strike(spec, find_attack(spec), threat, rows)
+        began, known = perf_counter(), self.sought.get(spec.name, set()).copy()
+        found, calls = self._strike(spec, find_attack(spec), radius, rows)
         verdict, part = self.judge_all(found, rows), self.data.take(rows)
         made = new_bout(found, part.inputs, verdict, calls, perf_counter() - began)
         seen = self.witness.seen.get((spec.name, radius), set())
@@ -215,17 +214,20 @@ class Battle:
 
     def probe(self, spec: AttackSpec, radius: float, rows: Tensor) -> tuple[Judgement, Tensor]:
         """Attack `rows` (k,) and judge what was found, without remembering it; return also the passes (k,) spent."""
-        threat = ThreatModel(self.table.norm, radius, self.data.domain)
-        found, calls = self._strike(spec, find_attack(spec), threat, rows)
+        found, calls = self._strike(spec, find_attack(spec), radius, rows)
         return (verdict := self.judge_all(found, rows)), calls[0] + calls[1] + verdict.draws
 
+    def threat(self, radius: float, part: Dataset) -> ThreatModel:
+        """Return what the attacker may do to the samples of `part` at a radius."""
+        return self.table.threat(radius, part.inputs, self.data.domain)
+
     def _strike(
-        self, spec: AttackSpec, attack: Callable[..., Any], threat: ThreatModel, rows: Tensor
+        self, spec: AttackSpec, attack: Callable[..., Any], radius: float, rows: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         part = self.data.take(rows)
-        x = part.inputs.to(self.subject.device)
+        x, threat = part.inputs.to(self.subject.device), self.threat(radius, part)
         if kind_of(attack) != MINIMUM_NORM:
-            found, calls = self.call(spec, attack, threat, part)
+            found, calls = self.call(spec, attack, radius, part)
             return self._clip(spec, found, x, threat), calls
         calls = torch.zeros(len(rows), dtype=torch.int64), torch.zeros(len(rows), dtype=torch.int64)
         if spec.name not in self.nearest:
@@ -234,7 +236,7 @@ class Battle:
         known = self.nearest[spec.name]
         new = torch.tensor([row not in self.sought.setdefault(spec.name, set()) for row in rows.tolist()])
         if new.any():
-            found, spent = self.call(spec, attack, threat, self.data.take(rows[new]))
+            found, spent = self.call(spec, attack, radius, self.data.take(rows[new]))
             known[rows[new]] = self._whole(spec, found, x[new.to(x.device)]).cpu()
             self.sought[spec.name].update(rows[new].tolist())
             for total, mine in zip(calls, spent, strict=True):
@@ -245,7 +247,7 @@ class Battle:
         self,
         spec: AttackSpec,
         attack: Callable[..., Any],
-        threat: ThreatModel,
+        radius: float,
         part: Dataset,
         wrap: Callable[[Target], Any] | None = None,
     ) -> tuple[object, tuple[Tensor, Tensor]]:
@@ -254,10 +256,10 @@ class Battle:
         `wrap` puts something around the network and around the gradient source, which the attack then meets instead.
         """
         x, labels = part.inputs.to(self.subject.device), part.labels.to(self.subject.device)
-        key = (self.seed, spec.name, f"{threat.eps:.9g}")
+        threat, key = self.threat(radius, part), (self.seed, spec.name, f"{radius:.9g}")
         target = self._searched(part.ids, seed_of(*key))
         if wrap is None and target.exact is None and not self.stochastic:
-            target.watch = self.witness.over(spec.name, part, threat)
+            target.watch = self.witness.over((spec.name, radius), part, threat)
         source = self._source(spec, part.ids, seed_of(*key, "source"))
         common = Generator().manual_seed(seed_of(*key, part.ids[0] if is_own(spec) else "shared"))
         generator = common if is_own(spec) else RowGenerators(row_generators(part.ids, *key), common)

@@ -16,7 +16,7 @@ from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
 from robustgeom.records import CLEAN
-from robustgeom.threat import NORMS
+from robustgeom.threat import MEASURES
 
 __all__ = ["chosen", "refuse_beyond", "samples"]
 
@@ -75,8 +75,8 @@ def _suite(suite: str | Suite, options: RunOptions) -> Suite:
         wanted = f"attacks with distinct names, none of them {CLEAN!r}"
         raise InputError(wanted, got=", ".join(names), fix="renaming your function")
     norm = picked.norm if options.norm is None else options.norm
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
+    if norm not in MEASURES:
+        raise unknown("norm", norm, MEASURES)
     if own and norm in ("spatial", "corruption"):
         wanted = f"the suite's own attacks under {norm} changes, as no distance tells what is one"
         raise InputError(wanted, got=options.attacks[0], fix="a suite of a norm, such as quick-linf")

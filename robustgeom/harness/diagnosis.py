@@ -32,7 +32,7 @@ def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResul
     They are made at the strictest headline radius at which samples stand, as the numbers beyond cannot be too high.
     Under spatial changes, corruptions and l0 the probes have no ball to search, so there are none.
     """
-    if battle.table.norm not in BALLS:
+    if battle.table.ball not in BALLS:
         why = f"no ball under {battle.table.norm}"
         return [], {"passes": 0, "allowed": 0, "samples": {}, "left_out": dict.fromkeys(FAILURES, why)}
     radius = _doubted(battle)

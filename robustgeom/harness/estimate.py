@@ -20,7 +20,6 @@ from robustgeom.harness.judge import SINGLE_DRAWS
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import Target, row_generators
 from robustgeom.seeds import seed_of
-from robustgeom.threat import ThreatModel
 
 __all__ = ["Estimate", "duration", "estimate"]
 
@@ -83,7 +82,7 @@ def estimate(battle: Battle, attacks: list[AttackSpec], radii: Sequence[float]) 
     exhaustive = battle.suite.exhaustive
     everyone = [float(len(battle.data)) if exhaustive else right] * (len(radii) + 1)
     likely = everyone if exhaustive else _standing(battle, radii)
-    checks = 1 + (SHARE if battle.table.norm in BALLS else 0)
+    checks = 1 + (SHARE if battle.table.ball in BALLS else 0)
     (passes, seconds), (most, longest) = (
         _sum(counted, costs, shares, rates) for shares in (likely, everyone)
     )
@@ -121,7 +120,7 @@ def _cost(battle: Battle, spec: AttackSpec, radius: float) -> _Cost:
         source=source if spec.source is not None else None,
         generator=RowGenerators(row_generators(part.ids, 0), generator),
     )
-    threat = ThreatModel(battle.table.norm, radius, battle.data.domain)
+    threat = battle.threat(radius, part)
     attack(target, part.inputs.clone(), part.labels.clone(), threat=threat, **{**spec.settings, **offered})
     judging = 1 if battle.judge_draws == 1 else SINGLE_DRAWS
     forward = int(target.forward_calls.sum() + source.forward_calls.sum()) + judging
@@ -172,14 +171,14 @@ def _standing(battle: Battle, radii: Sequence[float]) -> list[float]:
     """Return how many samples will stand when clean and after each radius, by PGD on a few of them."""
     right = battle.standing.nonzero().squeeze(1)
     count = min(_PILOTS, max(len(right) // 10, 1), len(right))
-    if battle.table.norm not in PGD_NORMS or not count:
+    if battle.table.ball not in PGD_NORMS or not count:
         return [float(len(right))] * (len(radii) + 1)
     rows = right[torch.linspace(0, len(right) - 1, count).long()]
     part = battle.data.take(rows)
     x, labels = part.inputs.to(battle.subject.device), part.labels.to(battle.subject.device)
     left, shares = torch.ones(count, dtype=torch.bool), [1.0]
     for radius in radii:
-        threat = ThreatModel(battle.table.norm, radius, battle.data.domain)
+        threat = battle.threat(radius, part)
         target = _bare(battle, part.ids)
         found = pgd(target, x, labels, threat=threat, steps=_STEPS, loss="margin", generator=Generator())
         with torch.no_grad():

@@ -45,7 +45,7 @@ def remedies(checks: list[CheckResult], battle: Battle) -> dict[str, tuple[Attac
     where there are no failure checks either.
     """
     found: dict[str, tuple[AttackSpec, list[str]]] = {}
-    if battle.table.norm not in BALLS:
+    if battle.table.ball not in BALLS:
         return found
     fired = [check.name for check in checks if check.status != "pass"]
     for kind in ("loss", "noise", "stand-in", "steps", "search"):
@@ -73,7 +73,7 @@ def _attacks(kind: str, battle: Battle) -> list[AttackSpec]:
         square = AttackSpec(
             name="remedy: square", attack="square", settings={"queries": 5000, "rescale": True}
         )
-        return [square] if battle.table.norm in ("linf", "l2") else []
+        return [square] if battle.table.ball in ("linf", "l2") else []
     if kind == "noise":
         return _noise(battle)
     sources = {"pass-through": pass_through(battle), "transfer": surrogate(battle)}

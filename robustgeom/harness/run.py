@@ -216,7 +216,7 @@ class Run:
     def _analyze(self, index: int) -> None:
         began = perf_counter()
         self._tell("geometry", float(index))
-        threat = ThreatModel(self.table.norm, max(self.table.headlines), self.data.domain)
+        threat = self.table.typical(max(self.table.headlines), self.data.inputs, self.data.domain)
         assert self.snapshot is not None
         log_p = {"clean": self.battle.clean.log_p, "attacked": self.snapshot[0]}
         samples, summary = logit_tables(self.subject, self.data, log_p)

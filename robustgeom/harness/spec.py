@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from robustgeom.harness.judge import SINGLE_DRAWS
-from robustgeom.threat import Norm
+from robustgeom.threat import Measure
 
 __all__ = ["Analysis", "AttackSpec", "Certification", "Suite"]
 
@@ -67,7 +67,7 @@ class Suite(_Section):
     name: str
     version: PositiveInt
     description: str
-    norm: Norm
+    norm: Measure
     n: PositiveInt = 1000
     radii: Literal["grid", "headlines"] = "grid"
     exhaustive: bool = False

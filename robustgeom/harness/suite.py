@@ -16,7 +16,7 @@ from robustgeom.files import read_toml
 from robustgeom.harness.find import find_attack, is_own, look_up
 from robustgeom.harness.spec import Analysis, AttackSpec, Certification, Suite
 from robustgeom.records import CLEAN
-from robustgeom.threat import Norm, ThreatModel
+from robustgeom.threat import Measure, ThreatModel, ball_of
 
 __all__ = ["Analysis", "AttackSpec", "Certification", "Suite", "check_settings", "load_suite"]
 
@@ -42,7 +42,7 @@ def load_suite(reference: str) -> Suite:
     return suite
 
 
-def check_settings(spec: AttackSpec, norm: Norm, path: Path) -> None:
+def check_settings(spec: AttackSpec, norm: Measure, path: Path) -> None:
     """Raise unless the attack exists and takes the settings, which a call without samples finds out."""
     attack = look_up(spec.attack)
     if not is_own(spec):
@@ -56,7 +56,7 @@ def check_settings(spec: AttackSpec, norm: Norm, path: Path) -> None:
         raise ContentError(f"no source for {spec.attack}, which takes none", got=got, fix="leaving it out")
     none = torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)
     if not is_own(spec):
-        attack(_flat, *none, threat=ThreatModel(norm, 0), **spec.settings)
+        attack(_flat, *none, threat=ThreatModel(ball_of(norm), 0), **spec.settings)
 
 
 def _flat(x: Tensor) -> Tensor:

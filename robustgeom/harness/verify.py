@@ -20,7 +20,7 @@ from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.records import CLEAN, RunRecord
 from robustgeom.schema import DataInfo
-from robustgeom.threat import distance
+from robustgeom.threat import ball_of, distance
 
 __all__ = ["Verification", "verify"]
 
@@ -228,8 +228,10 @@ def _outside(record: RunRecord, samples: Dataset, kept: _Kept, points: Tensor) -
     bad = ~((flat >= low - _SLACK) & (flat <= high + _SLACK)).all(1)  # NaN is in no range
     if norm in ("spatial", "corruption"):
         return bad
+    inputs = samples.inputs[kept.rows].double()
     radii = torch.tensor([key[2] for key in kept.keys], dtype=torch.float64)
-    moved = distance(points.double(), samples.inputs[kept.rows].double(), norm)
+    radii = radii * distance(inputs, torch.zeros_like(inputs), "l2") if norm == "snr" else radii
+    moved = distance(points.double(), inputs, ball_of(norm))
     return bad | ~(moved <= radii * (1 + _SLACK) + _SLACK)
 
 

@@ -24,16 +24,16 @@ class Witness:
     seen: dict[tuple[str, float], set[int]] = field(default_factory=dict)
 
     def over(
-        self, attack: str, part: Dataset, threat: ThreatModel
+        self, job: tuple[str, float], part: Dataset, threat: ThreatModel
     ) -> Callable[[Tensor, Tensor, Tensor], None] | None:
-        """Return what listens to the answers (inputs, rows, logits) while `attack` works on `part`.
+        """Return what listens to the answers (inputs, rows, logits) while `job`, attack and radius, works on `part`.
 
         None where no distance says what is inside.
         """
         if threat.norm in ("spatial", "corruption"):
             return None
-        seen, eps = self.seen.setdefault((attack, float(threat.eps)), set()), float(threat.eps)
-        low, high = threat.domain
+        seen, (low, high) = self.seen.setdefault(job, set()), threat.domain
+        eps = threat.radii(part.inputs).flatten().expand(len(part))
 
         def listen(x: Tensor, rows: Tensor, logits: Tensor) -> None:
             rows = rows.to(part.labels.device)
@@ -41,7 +41,7 @@ class Witness:
             if not len(wrong):
                 return
             x, at = x[wrong], rows[wrong]
-            near = distance(x, part.inputs[at].to(x), threat.norm) <= eps * (1 + _SLACK)
+            near = distance(x, part.inputs[at].to(x), threat.norm) <= eps[at].to(x.device) * (1 + _SLACK)
             near &= ((x >= low) & (x <= high)).flatten(1).all(1)
             seen.update(part.ids[row] for row in at[near].tolist())
 

@@ -16,6 +16,7 @@ ARCHITECTURES = Registry(
     "architecture",
     {
         "cnn": "robustgeom.models.cnn:CNN",
+        "cochlear": "robustgeom.models.cochlear:CochlearNet",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
         "smoothed": "robustgeom.models.smoothing:smoothed",
         "vone": "robustgeom.models.vone:VOneNet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,9 +19,9 @@ class CNN(nn.Module):
 
     Images (n, channels, size, size) in [0, 1] to logits (n, classes), computed in channels_last, which is
     faster on a CPU. From 64 pixels on a stem comes first, a stride-2 7x7 convolution (32 channels) and max pooling.
-    With `stem` "none" the network takes feature maps (n, channels, size, size) of a front end, neither normalised nor
-    reduced. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio at the
-    places named in `noisy` (any of input, stem, conv1, conv2, hidden), ahead of their ReLU; `noise` is gaussian,
+    With `stem` "none" the network takes feature maps of a front end, neither normalised nor reduced, and `size` may be
+    their height and width. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio
+    at the places named in `noisy` (any of input, stem, conv1, conv2, hidden), ahead of their ReLU; `noise` is gaussian,
     poisson or multiplicative. Raises `InputError` and `UnknownNameError`.
 
     >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
@@ -33,7 +34,7 @@ class CNN(nn.Module):
         self,
         *,
         channels: int = 1,
-        size: int = 28,
+        size: int | Sequence[int] = 28,
         classes: int = 10,
         stem: str = "image",
         mean: float | Sequence[float] = 0.286,
@@ -45,22 +46,21 @@ class CNN(nn.Module):
         super().__init__()
         self.normalise = normalisation(stem, channels, mean, deviation)
         self.stem: nn.Module | None = None
-        reduced = stem == "image" and size >= REDUCED_FROM
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        reduced = stem == "image" and max(sides) >= REDUCED_FROM
         if reduced:
             self.stages = ("stem", *self.stages)
         plan = noise_plan(rho, noise, noisy, self.stages)
         self.entry_noise = next(iter(plan.layers("input", channels, shared=True)), None)
         if reduced:
-            self.stem = nn.Sequential(*entry(channels, 32, size), plan.activation("stem", 32))
-            channels, size = 32, (size + 3) // 4
-        side = (size + 3) // 4
+            self.stem = nn.Sequential(*entry(channels, 32, max(sides)), plan.activation("stem", 32))
+            channels, sides = 32, tuple((side + 3) // 4 for side in sides)
+        units = 64 * math.prod((side + 3) // 4 for side in sides)
         self.conv1 = nn.Sequential(
             nn.Conv2d(channels, 32, 5, stride=2, padding=2), plan.activation("conv1", 32)
         )
         self.conv2 = nn.Sequential(nn.Conv2d(32, 64, 5, stride=2, padding=2), plan.activation("conv2", 64))
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(64 * side * side, 128), plan.activation("hidden", 128)
-        )
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(units, 128), plan.activation("hidden", 128))
         self.logits = nn.Linear(128, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -7,6 +7,9 @@ settings of Feather et al. 2023 (doi:10.1038/s41593-023-01442-0) as far as they 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 
 from robustgeom.errors import InputError
 
-__all__ = ["Cochleagram", "compressed", "erb_filters", "erb_number"]
+__all__ = ["Cochleagram", "compressed", "erb_filters", "erb_number", "slope_capped"]
 
 _FLOOR = 1e-8  # under the power, whose slope at 0 has no bound
 _BETA = 5.0  # of the Kaiser window
@@ -75,6 +78,19 @@ class _Power(torch.autograd.Function):
         return grads[0] * slope.clamp(max=ctx.cap), None, None
 
 
+_CAP: ContextVar[float | None] = ContextVar("cap", default=None)
+
+
+@contextmanager
+def slope_capped(cap: float) -> Iterator[None]:
+    """Let the gradient's slope in `compressed` be at most `cap`, whatever it is given, while the context lasts."""
+    token = _CAP.set(cap)
+    try:
+        yield
+    finally:
+        _CAP.reset(token)
+
+
 def compressed(x: Tensor, *, power: float = 0.3, cap: float = 5.0) -> Tensor:
     """Return envelopes x (n, ...) raised to `power`, negative ones as 0; the gradient's slope is at most `cap`.
 
@@ -86,7 +102,8 @@ def compressed(x: Tensor, *, power: float = 0.3, cap: float = 5.0) -> Tensor:
     >>> [round(v, 3) for v in x.grad.tolist()]
     [5.0, 0.3]
     """
-    found: Tensor = _Power.apply(x, power, cap)  # type: ignore[no-untyped-call]
+    asked = _CAP.get()
+    found: Tensor = _Power.apply(x, power, cap if asked is None else asked)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -145,12 +162,19 @@ class Cochleagram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the cochleagram of waveforms."""
+        return self.compressed(self.envelopes(x))
+
+    def compressed(self, envelopes: Tensor) -> Tensor:
+        """Return envelopes (n, 1, filters, frames) compressed."""
+        return compressed(envelopes, power=self.power, cap=self.cap)
+
+    def envelopes(self, x: Tensor) -> Tensor:
+        """Return the envelopes (n, 1, filters, frames) of waveforms, ahead of the compression."""
         if x.dim() != 2 or x.shape[1] != self.samples:
             got = f"shape {tuple(x.shape)}"
             raise InputError(f"waveforms (n, {self.samples})", got=got, fix="cutting or padding them")
         spectrum = torch.fft.rfft(x)
-        envelopes = torch.cat([group(spectrum) for group in self.groups], 1)[:, self.order]
-        return compressed(envelopes, power=self.power, cap=self.cap)[:, None]
+        return torch.cat([group(spectrum) for group in self.groups], 1)[:, None, self.order]
 
     def extra_repr(self) -> str:
         """Describe the module."""

@@ -5,15 +5,17 @@ import torch
 from torch import nn
 
 import robustgeom as rg
+from robustgeom import content
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._case import Case
-from robustgeom.harness.failures._stand_ins import blocked
+from robustgeom.harness.failures._stand_ins import _plain, blocked
 from robustgeom.harness.failures.black_box import black_box
 from robustgeom.harness.failures.dynamic_forward import dynamic_forward
 from robustgeom.harness.failures.planted_example import _plant
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
+from robustgeom.models.card import read_card
 from robustgeom.threat import distance, project
 
 OPTIONS = rg.RunOptions(n=64, eps="8/255", analyze=False)
@@ -158,7 +160,7 @@ def test_the_planted_point_fools_its_read_out_and_the_input_does_not(norm):
     case = a_case("fmnist-cnn-pgd-at")
     rows = case.standing[:16]
     x, _ = case.inputs(rows)
-    readout, usable = _plant(case, case.oracle(rows, "test"), x)
+    readout, usable = _plant(case, case.oracle(rows, "test"), x, rows)
     at = torch.arange(len(x))
     assert usable.all()
     assert (readout(x).argmax(1) == 0).all()
@@ -167,7 +169,7 @@ def test_the_planted_point_fools_its_read_out_and_the_input_does_not(norm):
         logits = readout.start + share[:, None] * readout.way / readout.way.square().sum(1, keepdim=True)
         assert (readout.read(logits, at).argmax(1) == wanted).all()
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).sign()
-    point = project(x + case.radius * noise, x, case.threat)
+    point = project(x + case.radius * noise, x, case.threat(rows))
     assert (distance(point, x, "linf") <= case.radius + 1e-6).all()
     # One random point more hardly ever gets past the bar: an attack has to search.
     assert (readout(point).argmax(1) == 1).float().mean() < 0.5
@@ -251,3 +253,11 @@ def test_only_attacks_with_gradients_of_the_model_itself_are_white():
 def test_a_suite_with_gradients_needs_no_white_box_check():
     record = rg.evaluate("fmnist-cnn-pgd-at", options=OPTIONS)
     assert all(c.name != "white box" for c in record.checks)
+
+
+def test_only_plainly_trained_networks_without_noise_stand_in_for_others():
+    found = [name for name in content.names("model") if _plain(read_card(name))]
+    assert found == [
+        "fmnist-cnn-standard",
+        *("fmnist-resnet-standard", "fmnist-resnet-standard-s1", "fmnist-resnet-standard-s2"),
+    ]

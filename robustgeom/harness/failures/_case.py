@@ -64,18 +64,27 @@ class Case:
 
     @property
     def norm(self) -> Norm:
-        """The norm of the threat."""
-        return self.threat.norm
+        """The norm of the balls that attacks search."""
+        return self.battle.table.ball
 
     @property
     def place(self) -> str:
         """The strictest headline radius in words."""
-        return f"{self.norm} {radius_text(self.radius, self.norm)}"
+        measure = self.battle.table.norm
+        return f"{measure} {radius_text(self.radius, measure)}"
 
     @property
-    def threat(self) -> ThreatModel:
-        """The threat at the strictest headline radius."""
-        return ThreatModel(self.battle.table.norm, self.radius, self.battle.data.domain)
+    def domain(self) -> tuple[float, float]:
+        """The inputs' domain."""
+        return self.battle.data.domain
+
+    def threat(self, rows: Tensor) -> ThreatModel:
+        """Return the threat to `rows` (k,) at the strictest headline radius."""
+        return self.battle.threat(self.radius, self.battle.data.take(rows))
+
+    def reach(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Return the strictest headline radius of each of `rows` (k,), broadcast over their inputs x (k, ...)."""
+        return self.threat(rows).radii(x)
 
     @property
     def draws(self) -> int:

@@ -14,7 +14,7 @@ from robustgeom.harness.applicable import MODEL
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.subject import subject
 from robustgeom.models.bpda import bpda
-from robustgeom.models.card import read_card
+from robustgeom.models.card import ModelCard, read_card
 from robustgeom.models.noise import noise_off
 
 __all__ = ["PASS_THROUGH", "blocked", "pass_through", "surrogate"]
@@ -32,14 +32,20 @@ def surrogate(battle: Battle) -> str | None:
     if in_use:
         return in_use[0]
     for name in content.names("model"):
-        card = read_card(name)
-        if card.data != battle.data.name or card.threat != "none" or card.rho > 0:
+        if not _plain(card := read_card(name)) or card.data != battle.data.name:
             continue
         found, _ = subject(name, battle.data, device=str(battle.subject.device))
         if found.info.digest != battle.subject.info.digest:
             battle.surrogates[MODEL + name] = found
             return MODEL + name
     return None
+
+
+def _plain(card: ModelCard) -> bool:
+    """Return whether a model is a network without noise or front end, trained on nothing but its clean samples."""
+    objective = card.training.objective if card.training else "standard"
+    noisy = card.rho > 0 or "noise-off" in card.variants
+    return not noisy and (card.threat, card.front_end, objective) == ("none", "none", "standard")
 
 
 def pass_through(battle: Battle) -> str | None:

@@ -9,7 +9,7 @@ from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._grading import graded, result
 from robustgeom.records import CheckResult
 from robustgeom.stats import exceeds
-from robustgeom.threat import per_row, steepest
+from robustgeom.threat import steepest
 
 __all__ = ["gradient_agreement"]
 
@@ -28,8 +28,8 @@ def gradient_agreement(case: Case) -> CheckResult:
     x, labels = case.inputs(rows)
     at, oracle = torch.arange(len(rows), device=x.device), case.oracle(rows, "agreement")
     here = oracle.look(margin, (labels,), x, at)
-    size = per_row(torch.full_like(x.flatten(1)[:, 0], case.radius * _PART), x)
-    moved = (x + size * steepest(here.gradient, case.norm)).clamp(*case.threat.domain)
+    size = case.reach(rows, x) * _PART
+    moved = (x + size * steepest(here.gradient, case.norm)).clamp(*case.domain)
     there = oracle.look(margin, (labels,), moved, at, gradient=False)
     expected = ((moved - x) * here.gradient).flatten(1).sum(1).double()
     ratio = (there.loss - here.loss).double() / expected.clamp_min(torch.finfo(torch.float64).tiny)

@@ -64,15 +64,15 @@ def planted_example(case: Case) -> CheckResult | None:
 
     def misses(spec: AttackSpec, rows: Tensor) -> Tensor:
         x, _ = case.inputs(rows)
-        readout, usable = _plant(case, case.oracle(rows, "planted"), x)
+        readout, usable = _plant(case, case.oracle(rows, "planted"), x, rows)
         part = case.battle.data.take(rows)
         part = replace(part, labels=torch.zeros_like(part.labels))
         named = spec.model_copy(update={"name": f"check: planted {spec.name}"})
         found, calls = case.battle.call(
-            named, find_attack(spec), case.threat, part, lambda network: replace(readout, network=network)
+            named, find_attack(spec), case.radius, part, lambda network: replace(readout, network=network)
         )
         case.probed += int(calls[0].sum() + calls[1].sum())
-        points = project(found.detach().to(x), x, case.threat) if isinstance(found, Tensor) else x
+        points = project(found.detach().to(x), x, case.threat(rows)) if isinstance(found, Tensor) else x
         judge = case.oracle(rows, "planted judge")
         gone = readout.read(judge.logits(points, torch.arange(len(x), device=x.device)), torch.arange(len(x)))
         return usable & (gone.argmax(1) == 0).cpu()
@@ -86,13 +86,13 @@ def planted_example(case: Case) -> CheckResult | None:
     )
 
 
-def _plant(case: Case, oracle: Oracle, x: Tensor) -> tuple[_Readout, Tensor]:
+def _plant(case: Case, oracle: Oracle, x: Tensor, rows: Tensor) -> tuple[_Readout, Tensor]:
     """Return the readout, and for which rows (k,) a point could be planted: not where the logits never move."""
     at, generator = torch.arange(len(x), device=x.device), case.generator("planted")
-    start, moves = oracle.logits(x, at), []
+    start, moves, threat = oracle.logits(x, at), [], case.threat(rows)
     for _ in range(_POINTS):
         noise = steepest(torch.randn(x.shape, generator=generator).to(x), case.norm)
-        moves.append(oracle.logits(project(x + case.radius * noise, x, case.threat), at) - start)
+        moves.append(oracle.logits(project(x + threat.radii(x) * noise, x, threat), at) - start)
     way = torch.stack(moves)  # (points, k, classes)
     size = way.square().sum(2)
     best = size.argmax(0)

@@ -21,9 +21,10 @@ def unbounded_radius(case: Case) -> CheckResult | None:
 
     Pintor et al. 2022, arXiv:2106.09947 ("unconstrained failure").
     """
-    low, high = case.threat.domain
+    low, high = case.domain
     size = case.battle.data.inputs[0].numel()
     width = (high - low) * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[case.norm]
+    width = case.battle.table.reaching(width, case.battle.data.inputs)
 
     def misses(spec: AttackSpec, rows: Tensor) -> Tensor:
         return ~case.probe(

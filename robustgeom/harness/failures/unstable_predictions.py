@@ -9,7 +9,7 @@ from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._grading import Status, result
 from robustgeom.records import CheckResult
 from robustgeom.stats import exceeds
-from robustgeom.threat import per_row, steepest
+from robustgeom.threat import steepest
 
 __all__ = ["unstable_predictions"]
 
@@ -29,10 +29,10 @@ def unstable_predictions(case: Case) -> CheckResult:
     at, oracle = torch.arange(len(rows), device=x.device), case.oracle(rows, "unstable")
     here = oracle.look(margin, (labels,), x, at, gradient=False).loss
     generator, total = case.generator("unstable"), torch.zeros_like(here)
-    size = per_row(torch.full_like(x.flatten(1)[:, 0], case.radius * _PART), x)
+    size = case.reach(rows, x) * _PART
     for _ in range(_DRAWS):
         noise = steepest(torch.randn(x.shape, generator=generator).to(x), case.norm)
-        moved = (x + size * noise).clamp(*case.threat.domain)
+        moved = (x + size * noise).clamp(*case.domain)
         total += (oracle.look(margin, (labels,), moved, at, gradient=False).loss - here).abs()
     rough = total / _DRAWS > _MUCH * here.abs()
     count = int(rough.sum())
