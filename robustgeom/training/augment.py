@@ -1,4 +1,4 @@
-"""Random flips and shifts of images."""
+"""Random flips and shifts of images, and shifts of waveforms."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ __all__ = ["augment"]
 def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
     """Return images (n, c, h, w), each flipped or not and shifted by whole pixels (zeros come in).
 
-    The generator is on the images' device.
+    Waveforms (n, t) are shifted by whole samples; they know no flip. The generator is on the images' device.
 
     >>> augment(torch.ones(2, 1, 4, 4), Augmentation(flip=True, shift=0), Generator()).min().item()
     1.0
     """
     device = images.device
+    if images.dim() == 2:
+        return _delayed(images, settings.shift, generator) if settings.shift else images
     if settings.flip:
         flipped = torch.rand(len(images), generator=generator, device=device) < 0.5
         images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
@@ -31,3 +33,10 @@ def augment(images: Tensor, settings: Augmentation, generator: Generator) -> Ten
         columns = (dx[:, None] + column).view(n, 1, 1, w)
         images = padded[image.view(n, 1, 1, 1), channel.view(1, c, 1, 1), rows, columns]
     return images
+
+
+def _delayed(waves: Tensor, most: int, generator: Generator) -> Tensor:
+    n, t = waves.shape
+    padded = nn.functional.pad(waves, [most] * 2)
+    starts = torch.randint(0, 2 * most + 1, (n, 1), generator=generator, device=waves.device)
+    return padded.gather(1, starts + torch.arange(t, device=waves.device))

@@ -103,11 +103,11 @@ def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | Non
 
 
 def _front_end(recipe: Recipe) -> str:
-    """Return the front end's name; one with other noise than Gaussian is another, so that sweeps keep them apart."""
-    if recipe.architecture.name != "vone":
-        return "none"
-    noise = recipe.architecture.arguments.get("front", {}).get("noise", "gaussian")
-    return "vone" if noise == "gaussian" else f"vone-{noise}"
+    """Return the front end's name; other noise, or noise elsewhere, makes it another, which sweeps keep apart."""
+    found = {"vone": "vone", "cochlear": "cochlea"}.get(recipe.architecture.name, "none")
+    front = recipe.architecture.arguments.get("front", {}) if found != "none" else {}
+    others = (front.get("noise", "gaussian"), front.get("noisy", "after"))
+    return "-".join([found, *(said for said in others if said not in ("gaussian", "after"))])
 
 
 def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:

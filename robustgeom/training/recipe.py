@@ -86,7 +86,7 @@ class Optimiser(_Section):
 
 
 class Augmentation(_Section):
-    """Random left-right flips, and random shifts by up to `shift` pixels."""
+    """Random left-right flips of images, and random shifts by up to `shift` pixels, or samples of a waveform."""
 
     flip: bool = True
     shift: NonNegativeInt = 0

@@ -63,6 +63,9 @@ class Run:
     def __init__(self, recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> None:
         self.recipe, self.device, settings = recipe, device, recipe.optimiser
         self.digest = hashlib.sha256(f"{recipe.model_dump_json()}{data.hash}".encode()).hexdigest()
+        if data.inputs.dim() == 2 and recipe.augmentation.flip:
+            got = "augmentation.flip = true"
+            raise InputError(f"no flip of the waveforms of {data.name}", got=got, fix="flip = false")
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
         self.per_epoch = -(-len(data) // settings.batch_size)

@@ -30,7 +30,7 @@ NAMES = sorted(OBJECTIVES)
 ATTACKING = [n for n in NAMES if "threat" in objective_needs(n)]
 PLAIN = [n for n in NAMES if n not in ATTACKING]
 DRAWING = [*(n for n in ATTACKING if n != "free_at"), "noise_augmented"]
-NORMS = {"fast_at": ["linf"], "pgd_at": ["linf", "l2", "l1"], **{n: ["linf"] for n in PLAIN}}
+NORMS = {"fast_at": ["linf", "l2"], "pgd_at": ["linf", "l2", "l1"], **{n: ["linf"] for n in PLAIN}}
 DOCS = Path(__file__).parents[2] / "docs/objectives.md"
 
 every = pytest.mark.parametrize("name", NAMES)

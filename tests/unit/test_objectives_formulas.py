@@ -149,6 +149,18 @@ def test_a_fast_step_starts_anywhere_in_twice_the_ball_and_is_not_cut_to_the_bal
     assert loss.item() == pytest.approx(cross_entropy(model(worst).detach().numpy(), y).mean(), rel=1e-12)
 
 
+def test_a_fast_step_in_l2_goes_one_radius_along_the_gradient_from_twice_the_ball():
+    model, y = linear(width=50), torch.arange(300) % 3
+    x = torch.full((300, 50), 0.5, dtype=torch.float64)
+    loss_of("fast_at", model, (x, y), norm="l2", eps=0.1)
+    start, worst = (p for _, p in model.seen)
+    share = (start - x).norm(dim=1) / 0.2
+    assert stats.kstest((share**50).numpy(), "uniform").pvalue > 0.01  # uniform in a ball of 50 dimensions
+    slope = (softmax(model(start).detach().numpy()) - np.eye(3)[y]) @ model.weight.detach().numpy()
+    expected = 0.1 * slope / np.linalg.norm(slope, axis=1, keepdims=True)
+    np.testing.assert_allclose((worst - start).numpy(), expected, atol=1e-12)
+
+
 def test_a_fast_step_without_noise_is_fgsm():
     model, (x, _) = network(), batch()
     with in_eval(model), torch.no_grad():

@@ -203,7 +203,11 @@ def test_a_recipe_is_read_with_its_defaults(path):
             "unknown argument of pgd_at 'step'; known: steps, step_size.* at objective",
         ),
         ('name = "standard"', 'name = "pgd_at"\nnorm = "l0"', "'linf', 'l2' or 'l1' at objective.norm"),
-        ('name = "standard"', 'name = "fast_at"\nnorm = "l2"\neps = 1', "expected a threat in linf, got l2"),
+        (
+            'name = "standard"',
+            'name = "fast_at"\nnorm = "l1"\neps = 1',
+            "expected a threat in linf or l2, got l1",
+        ),
         (
             'name = "standard"',
             'name = "trades"\neps = 0.1\narguments = { beta = -6.0 }',
@@ -286,6 +290,19 @@ def test_augmentation_repeats_with_its_generator_and_leaves_its_input():
     assert torch.equal(augment(images, settings, torch.Generator().manual_seed(1)), first)
     assert not torch.equal(augment(images, settings, torch.Generator().manual_seed(2)), first)
     assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_waveforms_are_delayed_each_by_its_own_time(shift):
+    waves = torch.rand((60, 20), generator=torch.Generator().manual_seed(0))
+    found = augment(waves, Augmentation(flip=False, shift=shift), torch.Generator().manual_seed(1))
+    padded = torch.nn.functional.pad(waves, (shift, shift))
+    starts = [
+        [s for s in range(2 * shift + 1) if torch.equal(row[s : s + 20], wave)]
+        for row, wave in zip(padded, found, strict=True)
+    ]
+    assert all(len(places) == 1 for places in starts)
+    assert {places[0] for places in starts} == set(range(2 * shift + 1))
 
 
 # --- objectives ---------------------------------------------------------------------------------------------------
