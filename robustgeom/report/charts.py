@@ -79,9 +79,8 @@ def accuracy_chart(
         for m, curve in curves.items()
         for r, i in curve
     ]
-    x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
-    base = alt.Chart(_data(rows)).encode(x=x)
+    base = alt.Chart(_data(rows)).encode(x=_radius_axis(norm, unit, sorted({r["eps"] for r in rows})))
     band = base.mark_area(opacity=0.15 if len(curves) <= FEW else 0.05).encode(
         y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=_colour(curves)
     )
@@ -97,6 +96,16 @@ def accuracy_chart(
     )
     layers = _rules(headlines, scale), band, line, points
     return alt.layer(*layers).properties(width="container", height=300)
+
+
+def _radius_axis(norm: str, unit: str, radii: Sequence[float]) -> alt.X:
+    """Return the axis of radii; an amplitude over another is labelled in decibels."""
+    title = "signal-to-noise ratio" if norm == "snr" else f"eps, {norm}, {unit} (square-root axis)"
+    axis = alt.X("eps:Q", title=title).scale(type="sqrt", nice=False)
+    if norm != "snr":
+        return axis
+    decibels = "format(-20 * log(datum.value) / LN10, '.3~r') + ' dB'"
+    return axis.axis(values=list(radii), labelExpr=f"datum.value > 0 ? {decibels} : 'clean'")
 
 
 def certificate_chart(

@@ -14,6 +14,8 @@ from robustgeom.errors import InputError
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.verify import verify
 from robustgeom.records import load_record
+from robustgeom.report.charts import accuracy_chart
+from robustgeom.stats import wilson
 from robustgeom.threat import ball_of
 from robustgeom.words import parse_snr, radius_text
 
@@ -108,3 +110,14 @@ def test_a_point_beyond_its_samples_own_radius_is_found(linear, tmp_path):
     )
     found = verify(record, model=model, data=data)
     assert [key[0] for key in found.outside] == [keys[quiet]]
+
+
+def test_the_axis_of_a_chart_is_in_decibels():
+    curve = [(r, wilson(40, 50)) for r in threat_table("spoken-words", "snr").grid]
+    layers = accuracy_chart({"a": curve}, norm="snr").to_dict()["layer"]
+    axes = [layer["encoding"]["x"] for layer in layers if "title" in layer["encoding"].get("x", {})]
+    assert len(axes) == 3  # band, line, points
+    for axis in axes:
+        assert axis["title"] == "signal-to-noise ratio"
+        assert axis["axis"]["values"] == [radius for radius, _ in curve]
+        assert "'clean'" in axis["axis"]["labelExpr"]
