@@ -107,6 +107,22 @@ def compressed(x: Tensor, *, power: float = 0.3, cap: float = 5.0) -> Tensor:
     return found
 
 
+class _Magnitude(torch.autograd.Function):
+    """The absolute value of complex numbers, in half the time of torch's; the gradient at 0 is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return torch.addcmul(z.real.square(), z.imag, z.imag).sqrt_()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        size = torch.addcmul(z.real.square(), z.imag, z.imag).sqrt()
+        share = grads[0] / size.clamp_min(torch.finfo(size.dtype).tiny)
+        return torch.view_as_complex(torch.view_as_real(z) * share.unsqueeze(-1))
+
+
 class Cochleagram(nn.Module):
     """Waveforms (n, samples) to compressed envelopes (n, 1, filters, frames).
 
@@ -202,16 +218,19 @@ class _Filters(nn.Module):
         taken = torch.where(inside, gains.gather(1, places), 0.0) * self.points / samples
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("gains", taken.float(), persistent=False)
-        self.register_buffer("window", _lowpass(stride).view(-1, stride), persistent=False)
+        self.register_buffer("window", _blocks(_lowpass(stride), stride), persistent=False)
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """Return the envelopes."""
         n, (filters, width) = len(spectrum), self.places.shape
         band = spectrum.index_select(1, self.places.flatten()).view(n, filters, width) * self.gains
-        envelopes = torch.fft.ifft(band, n=self.points).abs()
-        # A frame is a sum over eleven strides, the last of them one sample: one product, then shifted sums.
-        parts = envelopes.view(n, filters, -1, self.window.shape[1]) @ self.window.T
-        return torch.stack([parts[:, :, i : i + self.frames, i] for i in range(len(self.window))]).sum(0)
+        envelopes: Tensor = _Magnitude.apply(torch.fft.ifft(band, n=self.points))  # type: ignore[no-untyped-call]
+        envelopes = nn.functional.pad(envelopes, (0, -self.points % len(self.window)))
+        # Ten strides give to the ten frames that start in them, and to the ten before: one product, then two sums.
+        blocks = envelopes.view(n, filters, -1, len(self.window)) @ self.window
+        ahead, own = blocks[..., :10], blocks[..., 10:]
+        frames: Tensor = own[:, :, :-1] + ahead[:, :, 1:]
+        return frames.flatten(2)[:, :, : self.frames]
 
 
 def _lowpass(stride: int) -> Tensor:
@@ -224,3 +243,12 @@ def _lowpass(stride: int) -> Tensor:
     window = torch.kaiser_window(2 * reach + 1, periodic=False, beta=_BETA, dtype=torch.float64)
     kernel = torch.sinc(taps / stride) / stride * window
     return nn.functional.pad(kernel, (0, stride - 1)).float()
+
+
+def _blocks(kernel: Tensor, stride: int) -> Tensor:
+    """Return what samples of ten strides (10 stride, 20) give to the ten frames before them and to their own ten."""
+    spread = kernel.new_zeros(20 * stride, 10)
+    for frame in range(10):
+        spread[frame * stride :, frame][: len(kernel)] = kernel[: 20 * stride - frame * stride]
+    own, ahead = spread[: 10 * stride], spread[10 * stride :]
+    return torch.cat([ahead, own], 1)

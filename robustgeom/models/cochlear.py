@@ -80,7 +80,8 @@ class CochlearNet(nn.Module):
             raise InputError(
                 "a stride in filters and one in frames", got=str(tuple(stride)), fix="stride=(2, 2)"
             )
-        usual = {"bands": 20, "oversampling": 2, "frames": 100}
+        # Twice the density costs twice as much, and moves a cochleagram of speech by under 1 % of its deviation.
+        usual = {"bands": 20, "oversampling": 2, "frames": 100, "density": 2.0}
         self.front = Cochlea(samples, rate=rate, **{**usual, **(front or {})})
         self.scale = nn.BatchNorm2d(1)
         self.conv = nn.Conv2d(1, width, 5, stride=(stride[0], stride[1]), padding=2, bias=False)

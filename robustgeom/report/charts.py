@@ -80,7 +80,9 @@ def accuracy_chart(
         for r, i in curve
     ]
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
-    base = alt.Chart(_data(rows)).encode(x=_radius_axis(norm, unit, sorted({r["eps"] for r in rows})))
+    base = alt.Chart(_data(rows)).encode(
+        x=_radius_axis(norm, unit, sorted({r * scale for curve in curves.values() for r, _ in curve}))
+    )
     band = base.mark_area(opacity=0.15 if len(curves) <= FEW else 0.05).encode(
         y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=_colour(curves)
     )
