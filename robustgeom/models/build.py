@@ -17,6 +17,7 @@ ARCHITECTURES = Registry(
     {
         "cnn": "robustgeom.models.cnn:CNN",
         "cochlear": "robustgeom.models.cochlear:CochlearNet",
+        "pooled_cnn": "robustgeom.models.pooled_cnn:PooledCNN",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
         "smoothed": "robustgeom.models.smoothing:smoothed",
         "vone": "robustgeom.models.vone:VOneNet",

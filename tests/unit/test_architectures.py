@@ -18,6 +18,7 @@ from robustgeom.models.wide_resnet import WideResNet
 
 SMALL = {
     "cnn": {},
+    "pooled_cnn": {"widths": [4, 6, 8]},
     "preact_resnet": {"widths": [4, 6, 8], "blocks": 2},
     "wide_resnet": {"depth": 10, "widen": 1},
 }
@@ -139,6 +140,19 @@ def test_residual_networks_are_what_the_papers_define(name, arguments, blocks):
     torch.testing.assert_close(model.double()(x.double()), by_hand(model, x, blocks), rtol=1e-9, atol=1e-9)
 
 
+def test_the_pooled_network_written_out():
+    model = settled(build("pooled_cnn", {"channels": 3, "widths": [4, 6, 8], "classes": 5})).double()
+    state, x = model.state_dict(), images(2, 3, 17).double()
+    y = (x - state["normalise.mean"]) / state["normalise.deviation"]
+    for stage in ("conv1", "conv2", "conv3"):
+        y = F.conv2d(y, state[f"{stage}.0.weight"], stride=2, padding=2)
+        y = normalised(state, f"{stage}.1", y).clamp(min=0)
+    expected = y.mean((2, 3)) @ state["logits.weight"].T + state["logits.bias"]
+    torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
+    convolutions = 25 * (3 * 4 + 4 * 6 + 6 * 8)
+    assert parameters(model) == convolutions + 2 * (4 + 6 + 8) + 8 * 5 + 5
+
+
 def test_one_number_a_channel_is_the_same_as_scaling_by_hand():
     mean, deviation = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
     model = settled(PreActResNet(channels=3, mean=mean, deviation=deviation)).double()
@@ -209,6 +223,7 @@ def multiply_adds(model, x):
     ("name", "arguments", "at_28", "at_224", "size_224"),
     [
         ("cnn", {}, 12e6, 0.1e9, 2e6),
+        ("pooled_cnn", {}, 12e6, 0.5e9, 0.3e6),
         ("preact_resnet", {}, 12e6, 0.1e9, 0.1e6),
         ("wide_resnet", {}, 0.9e9, 1.4e9, 3e6),
     ],
@@ -285,6 +300,7 @@ def test_a_stage_has_one_noise_layer_and_each_its_own_key(name, size):
         ("wide_resnet", {"depth": 18}, r"expected depth 6 n \+ 4 .*, got depth 18 and widen 4"),
         ("wide_resnet", {"depth": 4}, "got depth 4"),
         ("wide_resnet", {"widen": 0}, "got depth 16 and widen 0"),
+        ("pooled_cnn", {"widths": [8]}, r"expected three widths, got \(8,\)"),
         ("preact_resnet", {"widths": [8, 8]}, r"expected three widths .*, got widths \(8, 8\) and 1 blocks"),
         ("preact_resnet", {"blocks": 0}, "and 0 blocks"),
         ("preact_resnet", {"mean": [0.1, 0.2]}, r"one mean, or one for each of 1 channels, got \[0.1, 0.2\]"),
