@@ -122,6 +122,7 @@ class DataInfo(_Frozen):
     classes: list[str]
     domain: tuple[float, float]
     sample_ids: list[int]
+    rate: int | None = None  # samples a second, of waveforms
 
 
 class ThreatInfo(_Frozen):

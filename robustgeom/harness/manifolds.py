@@ -229,7 +229,7 @@ def _version(images: Dataset, rows: Tensor, versions: Tensor) -> Dataset:
     """Return copies (k, ...) of the images at `rows`, each with an id of its own."""
     pairs = zip(rows.tolist(), versions.tolist(), strict=True)
     ids = tuple(seed_of(images.ids[row], "version", version) for row, version in pairs)
-    return replace(images, inputs=images.inputs[rows], labels=images.labels[rows], ids=ids)
+    return replace(images, inputs=images.inputs[rows], labels=images.labels[rows], ids=ids, facts={})
 
 
 def _changed(images: Dataset, change: Change, batch_size: int) -> Dataset:

@@ -276,6 +276,7 @@ class Run:
                 classes=list(data.classes),
                 domain=data.domain,
                 sample_ids=list(data.ids),
+                rate=data.rate,
             ),
             threat=ThreatInfo(
                 norm=self.suite.norm, grid=self._reached(status), headlines=self._headlines(status)

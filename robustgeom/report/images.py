@@ -1,18 +1,21 @@
-"""Example images of a record as PNG data URIs."""
+"""Examples of a record: images as PNG data URIs, sounds as WAV ones with pictures of them."""
 
 from __future__ import annotations
 
 import base64
 import io
+import wave
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from robustgeom.records import RunRecord
+from robustgeom.words import radius_text
 
-__all__ = ["Example", "Picture", "examples"]
+__all__ = ["Example", "Picture", "Sound", "examples"]
 
 LIMIT = 8
 KEYS = ("clean", "adversarial", "sample_ids", "predictions", "labels")
@@ -28,11 +31,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """An inlined WAV with the words that stand for it."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Example:
-    """One sample: clean, attacked, and their magnified difference."""
+    """One sample: clean, attacked, and of images their magnified difference."""
 
     sample_id: int
     pictures: tuple[Picture, ...]
+    sounds: tuple[Sound, ...] = ()
 
 
 def examples(record: RunRecord) -> tuple[list[Example], str]:
@@ -42,6 +54,8 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
     if len(present) < len(KEYS):
         return [], "The record keeps no examples."
     clean, adversarial, ids, predictions, labels = present
+    if clean.ndim == 2 and record.header.data.rate is not None:
+        return _sounds(record, present)
     if clean.ndim != 4 or clean.shape[1] not in (1, 3):
         shape = " x ".join(str(side) for side in clean.shape[1:])
         return [], f"Examples of shape {shape} are not images with 1 or 3 channels and are not drawn."
@@ -60,6 +74,48 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
         for i in range(count)
     ]
     return shown, f"{count} of {len(clean)} recorded examples. Grey in a difference means unchanged."
+
+
+def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example], str]:
+    clean, adversarial, ids, predictions, labels = arrays
+    data, heard = record.header.data, [record.arrays.get(f"examples.heard_{k}") for k in KEYS[:2]]
+    fits = {len(a) for a in (*arrays, *(h for h in heard if h is not None))} == {len(clean)}
+    if clean.shape != adversarial.shape or not fits or any(h is not None and h.ndim != 3 for h in heard):
+        return [], "The record's examples do not fit together and are not drawn."
+    shown = []
+    for i in range(min(len(clean), LIMIT)):
+        label, read = _class(data.classes, labels[i]), _class(data.classes, predictions[i])
+        outcome = f"heard as {read}" if read != label else f"still heard as {label}"
+        captions = (f"clean: {label}", f"attacked at {_ratio(clean[i], adversarial[i])}: {outcome}")
+        sounds = tuple(
+            Sound(_wav(wave[i], data.rate or 1), caption)
+            for wave, caption in zip((clean, adversarial), captions, strict=True)
+        )
+        pictures = tuple(
+            Picture(_uri(h[i][None, ::-1] / 255), f"cochleagram of sample {int(ids[i])}, {caption}", caption)
+            for h, caption in zip(heard, captions, strict=True)
+            if h is not None
+        )
+        shown.append(Example(int(ids[i]), pictures, sounds))
+    text = f"{len(shown)} of {len(clean)} recorded examples, each with its cochleagrams, low sounds at the bottom."
+    return shown, text
+
+
+def _ratio(clean: NDArray[np.float32], attacked: NDArray[np.float32]) -> str:
+    """Say how far the change lies below the sound, in decibels."""
+    change = float(np.linalg.norm((attacked - clean).astype(np.float64)))
+    return radius_text(change / max(float(np.linalg.norm(clean.astype(np.float64))), 1e-12), "snr")
+
+
+def _wav(wave_: NDArray[np.float32], rate: int) -> str:
+    steps = np.round(np.nan_to_num(np.clip(wave_, -1, 1)) * 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(steps.tobytes())
+    return "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _class(names: list[str], index: NDArray[np.int64]) -> str:

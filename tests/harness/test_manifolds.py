@@ -229,3 +229,9 @@ def test_points_are_made_a_batch_at_a_time(networks, data, kind):
     assert len(alive) == IMAGES * 64 / 32
     assert most <= 2
     assert {tuple(x.shape) for x in found.values()} == {(IMAGES * 64, 20), (IMAGES * 64, 10)}
+
+
+def test_facts_about_samples_do_not_matter_to_their_versions(networks, data):
+    known = replace(data, facts={"speaker": tuple(range(len(data)))})
+    found, expected = (builder(networks["plain"], d).build("noise") for d in (known, data))
+    assert torch.equal(points(found)[0], points(expected)[0])
