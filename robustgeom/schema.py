@@ -113,6 +113,14 @@ class ModelInfo(_Frozen):
     stages: list[str] = []
 
 
+class SoundInfo(_Frozen):
+    """What waveforms are like: samples a second, samples a waveform, and their median root mean square."""
+
+    rate: int
+    samples: int
+    level: float
+
+
 class DataInfo(_Frozen):
     """Which samples were used; `hash` is the sha256 of inputs and labels."""
 
@@ -122,7 +130,7 @@ class DataInfo(_Frozen):
     classes: list[str]
     domain: tuple[float, float]
     sample_ids: list[int]
-    rate: int | None = None  # samples a second, of waveforms
+    sound: SoundInfo | None = None
 
 
 class ThreatInfo(_Frozen):

@@ -8,7 +8,7 @@ from fractions import Fraction
 from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
-__all__ = ["p_text", "parse_radius", "parse_snr", "percent", "points", "radius_text"]
+__all__ = ["loudness_text", "p_text", "parse_radius", "parse_snr", "percent", "points", "radius_text"]
 
 
 def parse_radius(text: str | float) -> float:
@@ -59,6 +59,22 @@ def radius_text(radius: float, norm: str) -> str:
     if norm == "linf" and abs(float(plain) - radius) > 1e-12 and abs(halves - round(halves)) < 1e-6:
         return f"{round(halves) / 2:g}/255"
     return plain
+
+
+def loudness_text(radius: float, norm: str, *, level: float, samples: int) -> str:
+    """Say what a radius is as a signal-to-noise ratio, for waveforms of root mean square `level` and so many samples.
+
+    The ratio of a whole linf or l1 ball is that of its loudest point. One of "snr" is said as a radius in l2.
+
+    >>> loudness_text(0.001, "linf", level=0.1, samples=8000), loudness_text(0.01, "snr", level=0.1, samples=8000)
+    ('40 dB or more', '0.08944 in l2')
+    """
+    whole = level * math.sqrt(samples)
+    if norm == "snr":
+        return f"{radius_text(radius * whole, 'l2')} in l2"
+    ratio = radius / level if norm == "linf" else radius / whole
+    more = "" if norm == "l2" or radius == 0 else " or more"
+    return f"{radius_text(ratio, 'snr')}{more}"
 
 
 def percent(share: float) -> str:

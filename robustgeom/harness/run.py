@@ -40,6 +40,7 @@ from robustgeom.records import (
     Header,
     RemedyResult,
     RunRecord,
+    SoundInfo,
     SuiteInfo,
     ThreatInfo,
     Totals,
@@ -276,7 +277,7 @@ class Run:
                 classes=list(data.classes),
                 domain=data.domain,
                 sample_ids=list(data.ids),
-                rate=data.rate,
+                sound=_sound(data),
             ),
             threat=ThreatInfo(
                 norm=self.suite.norm, grid=self._reached(status), headlines=self._headlines(status)
@@ -350,3 +351,10 @@ class Run:
             "batch_size": padded(self.options.batch_size),
             "analysis": self.suite.analysis.model_dump(),
         }
+
+
+def _sound(data: Dataset) -> SoundInfo | None:
+    if data.rate is None:
+        return None
+    level = float(data.inputs.flatten(1).square().mean(1).sqrt().median())
+    return SoundInfo(rate=data.rate, samples=data.inputs[0].numel(), level=level)

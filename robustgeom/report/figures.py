@@ -13,7 +13,7 @@ from robustgeom.registry import MEASURES
 from robustgeom.report.charts import accuracy_chart, axis_title, geometry_chart, histogram_chart
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.tables import Histogram, aggregates, histograms
-from robustgeom.words import percent, radius_text
+from robustgeom.words import loudness_text, percent, radius_text
 
 __all__ = ["Cell", "Figure", "accuracy_figure", "calibration", "geometry_figures", "logit_figures", "units"]
 
@@ -56,12 +56,24 @@ def accuracy_figure(comparison: Comparison) -> Figure:
     chart = accuracy_chart(
         curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit
     )
+    heard = comparison.models[0].record.header.data.sound
     rows = tuple(
-        (m.name, radius_text(r, comparison.norm), percent(i.value), percent(i.low), percent(i.high), i.n)
+        (
+            m.name,
+            radius_text(r, comparison.norm),
+            *(
+                ()
+                if heard is None
+                else (loudness_text(r, comparison.norm, level=heard.level, samples=heard.samples),)
+            ),
+            *(percent(v) for v in (i.value, i.low, i.high)),
+            i.n,
+        )
         for m in comparison.models
         for r, i in m.curve
     )
-    columns = ("model", f"eps ({comparison.norm})", "robust accuracy", "low", "high", "n")
+    both = () if heard is None else ("in l2" if comparison.norm == "snr" else "SNR",)
+    columns = ("model", f"eps ({comparison.norm})", *both, "robust accuracy", "low", "high", "n")
     return Figure("accuracy", "Accuracy against eps", _accuracy_finding(comparison), chart, columns, rows)
 
 

@@ -39,7 +39,7 @@ from robustgeom.verdicts import (
     remedied,
     remedy_sentences,
 )
-from robustgeom.words import p_text, percent, points, radius_text
+from robustgeom.words import loudness_text, p_text, percent, points, radius_text
 
 __all__ = ["render", "write_report"]
 
@@ -80,6 +80,7 @@ def render(comparison: Comparison) -> str:
         "costs": _costs(comparison),
         "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
+        "loudness": _loudness(comparison),
         "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
         "specs": _json([accuracy, *certificates, *charts, *logits]),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -135,6 +136,18 @@ def _policy(*scripts: str) -> str:
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; media-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _loudness(comparison: Comparison) -> list[str]:
+    """Return what the headline radii of waveforms are as signal-to-noise ratios, and the other way round."""
+    heard, norm = comparison.models[0].record.header.data.sound, comparison.norm
+    if heard is None:
+        return []
+    level, samples = heard.level, heard.samples
+    return [
+        f"{norm} {radius_text(r, norm)} is {loudness_text(r, norm, level=level, samples=samples)}"
+        for r in comparison.headlines
+    ]
 
 
 def _json(figures: list[Figure]) -> Markup:

@@ -54,7 +54,7 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
     if len(present) < len(KEYS):
         return [], "The record keeps no examples."
     clean, adversarial, ids, predictions, labels = present
-    if clean.ndim == 2 and record.header.data.rate is not None:
+    if clean.ndim == 2 and record.header.data.sound is not None:
         return _sounds(record, present)
     if clean.ndim != 4 or clean.shape[1] not in (1, 3):
         shape = " x ".join(str(side) for side in clean.shape[1:])
@@ -78,7 +78,8 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
 
 def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example], str]:
     clean, adversarial, ids, predictions, labels = arrays
-    data, heard = record.header.data, [record.arrays.get(f"examples.heard_{k}") for k in KEYS[:2]]
+    data, sound = record.header.data, record.header.data.sound
+    rate, heard = (sound.rate if sound else 1), [record.arrays.get(f"examples.heard_{k}") for k in KEYS[:2]]
     fits = {len(a) for a in (*arrays, *(h for h in heard if h is not None))} == {len(clean)}
     if clean.shape != adversarial.shape or not fits or any(h is not None and h.ndim != 3 for h in heard):
         return [], "The record's examples do not fit together and are not drawn."
@@ -88,7 +89,7 @@ def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example
         outcome = f"heard as {read}" if read != label else f"still heard as {label}"
         captions = (f"clean: {label}", f"attacked at {_ratio(clean[i], adversarial[i])}: {outcome}")
         sounds = tuple(
-            Sound(_wav(wave[i], data.rate or 1), caption)
+            Sound(_wav(wave[i], rate), caption)
             for wave, caption in zip((clean, adversarial), captions, strict=True)
         )
         pictures = tuple(

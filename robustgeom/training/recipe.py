@@ -86,10 +86,14 @@ class Optimiser(_Section):
 
 
 class Augmentation(_Section):
-    """Random left-right flips of images, and random shifts by up to `shift` pixels, or samples of a waveform."""
+    """Random left-right flips of images, and random shifts by up to `shift` pixels, or samples of a waveform.
+
+    Waveforms are also played at 1 - `stretch` to 1 + `stretch` times their pace.
+    """
 
     flip: bool = True
     shift: NonNegativeInt = 0
+    stretch: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Averaging(_Section):

@@ -21,7 +21,7 @@ from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
 from robustgeom.training.averaging import follow
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
-from robustgeom.training.recipe import Optimiser, Recipe
+from robustgeom.training.recipe import Augmentation, Optimiser, Recipe
 from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["EpochDone", "Run"]
@@ -63,9 +63,7 @@ class Run:
     def __init__(self, recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> None:
         self.recipe, self.device, settings = recipe, device, recipe.optimiser
         self.digest = hashlib.sha256(f"{recipe.model_dump_json()}{data.hash}".encode()).hexdigest()
-        if data.inputs.dim() == 2 and recipe.augmentation.flip:
-            got = "augmentation.flip = true"
-            raise InputError(f"no flip of the waveforms of {data.name}", got=got, fix="flip = false")
+        _refuse_unfit(recipe.augmentation, data)
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
         self.per_epoch = -(-len(data) // settings.batch_size)
@@ -221,6 +219,15 @@ class Run:
 
 def _first_best(scores: list[float]) -> int:
     return scores.index(max(scores))
+
+
+def _refuse_unfit(settings: Augmentation, data: Dataset) -> None:
+    waves = data.inputs.dim() == 2
+    name, fix = ("flip", "flip = false") if waves else ("stretch", "stretch = 0")
+    if getattr(settings, name):
+        kind = "waveforms" if waves else "images"
+        got = f"augmentation.{name} = {getattr(settings, name)}"
+        raise InputError(f"no {name} of the {kind} of {data.name}", got=got, fix=fix)
 
 
 def _threat(recipe: Recipe, data: Dataset) -> ThreatModel | None:

@@ -14,11 +14,14 @@ from PIL import Image
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.harness.examples import examples as kept
+from robustgeom.records import SoundInfo
 from robustgeom.report import compare
+from robustgeom.report.figures import accuracy_figure
 from robustgeom.report.html import render
 from robustgeom.report.images import examples
 
 RATE = 8000
+SOUND = SoundInfo(rate=RATE, samples=RATE, level=0.1 / 2**0.5)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def heard(make_record):
     data = Dataset("waves", "test", clean, labels, (10, 11, 12), ("a", "b", "c"), (-1.0, 1.0), rate=RATE)
     arrays = kept(data, labels, torch.tensor([0, 2, 2]), attacked)
     record = make_record(clean=[True] * 3, fooled={"pgd": [9.0, 0.1, 9.0]}, arrays=arrays)
-    facts = record.header.data.model_copy(update={"rate": RATE, "domain": (-1.0, 1.0)})
+    facts = record.header.data.model_copy(update={"sound": SOUND, "domain": (-1.0, 1.0)})
     return replace(record, header=record.header.model_copy(update={"data": facts})), clean[1], attacked[1]
 
 
@@ -94,3 +97,13 @@ def test_examples_that_do_not_fit_together_are_not_drawn(heard):
     for name, bad in (("examples.labels", np.array([1, 2])), ("examples.heard_clean", np.zeros((2, 3, 4)))):
         said = examples(replace(record, arrays={**record.arrays, name: bad}))
         assert said == ([], "The record's examples do not fit together and are not drawn.")
+
+
+def test_radii_are_said_as_ratios_too(heard):
+    record, *_ = heard
+    comparison = compare([record])
+    page = render(comparison)
+    assert "linf 8/255 is 7.06 dB or more; linf 0.1 is -3.01 dB or more." in page
+    figure = accuracy_figure(comparison)
+    assert figure.columns[:3] == ("model", "eps (linf)", "SNR")
+    assert [row[2] for row in figure.rows] == ["inf dB", "7.06 dB or more", "-3.01 dB or more"]

@@ -305,6 +305,22 @@ def test_waveforms_are_delayed_each_by_its_own_time(shift):
     assert {places[0] for places in starts} == set(range(2 * shift + 1))
 
 
+def test_waveforms_are_played_faster_or_slower():
+    time = torch.arange(8000) / 8000
+    waves = torch.sin(2 * torch.pi * 500 * time).expand(200, -1)
+    found = augment(waves, Augmentation(flip=False, stretch=0.2), torch.Generator().manual_seed(0))
+    tones = torch.fft.rfft(found[:, 2000:6000]).abs().argmax(1) * 2
+    assert 400 <= tones.min() < 410
+    assert 590 < tones.max() <= 600
+    assert abs(float(tones.float().mean()) - 500) < 15
+    slow = found[tones.argmax()]  # played fast, it is over before the second is
+    assert slow[:500].abs().max() == slow[-500:].abs().max() == 0
+    settings = Augmentation(flip=False, shift=5, stretch=1e-9)
+    same = augment(waves, settings, torch.Generator().manual_seed(1))
+    exact = augment(waves, Augmentation(flip=False, shift=5), torch.Generator().manual_seed(1))
+    torch.testing.assert_close(same, exact, rtol=0, atol=2e-3)
+
+
 # --- objectives ---------------------------------------------------------------------------------------------------
 
 

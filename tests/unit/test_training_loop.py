@@ -157,6 +157,16 @@ def test_averages_follow_their_formula_and_copy_whole_numbers():
     assert average[0].weight.requires_grad
 
 
+def test_flips_of_sounds_and_stretched_images_are_refused():
+    waves = Dataset(
+        "waves", "train", torch.zeros(4, 90), torch.tensor([0, 1, 0, 1]), (0, 1, 2, 3), ("a", "b")
+    )
+    with pytest.raises(InputError, match="no flip of the waveforms of waves, got augmentation.flip = True"):
+        Run(recipe(), waves, waves, "cpu")
+    with pytest.raises(InputError, match=r"no stretch of the images of toy, got augmentation.stretch = 0.1"):
+        Run(recipe(augmentation={"stretch": 0.1}), DATA, HELD, "cpu")
+
+
 def test_the_average_is_what_training_returns_and_what_is_validated():
     run = Run(recipe(averaging={"decay": 0.95}), DATA, HELD, "cpu")
     for _ in range(3):
