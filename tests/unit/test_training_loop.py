@@ -161,9 +161,9 @@ def test_flips_of_sounds_and_stretched_images_are_refused():
     waves = Dataset(
         "waves", "train", torch.zeros(4, 90), torch.tensor([0, 1, 0, 1]), (0, 1, 2, 3), ("a", "b")
     )
-    with pytest.raises(InputError, match="no flip of the waveforms of waves, got augmentation.flip = True"):
+    with pytest.raises(InputError, match=r"no flip of the waveforms of waves, got augmentation\.flip = True"):
         Run(recipe(), waves, waves, "cpu")
-    with pytest.raises(InputError, match=r"no stretch of the images of toy, got augmentation.stretch = 0.1"):
+    with pytest.raises(InputError, match=r"no stretch of the images of toy, got augmentation\.stretch = 0\.1"):
         Run(recipe(augmentation={"stretch": 0.1}), DATA, HELD, "cpu")
 
 
