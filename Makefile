@@ -41,4 +41,4 @@ reports: install  ## evaluate the whole zoo again; move reports/fashion-mnist-zo
 	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite strong-linf --n 200 --out reports/fashion-mnist-zoo
 
 bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
-	for part in attacks autoattack strength fast checks planted journal geometry training; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
+	for part in attacks autoattack strength fast checks planted journal geometry training cochleagram; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

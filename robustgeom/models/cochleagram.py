@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robustgeom.errors import InputError
 
-__all__ = ["Cochleagram", "compressed", "erb_filters", "erb_number", "slope_capped"]
+__all__ = ["Cochleagram", "Hearing", "compressed", "erb_filters", "erb_number", "slope_capped"]
 
 _FLOOR = 1e-8  # under the power, whose slope at 0 has no bound
 _BETA = 5.0  # of the Kaiser window
@@ -123,7 +123,39 @@ class _Magnitude(torch.autograd.Function):
         return torch.view_as_complex(torch.view_as_real(z) * share.unsqueeze(-1))
 
 
-class Cochleagram(nn.Module):
+class Hearing(nn.Module):
+    """Waveforms (n, samples) to envelopes (n, 1, filters, frames) of filters, then compressed; a base class.
+
+    `shape` is filters and frames; power and cap are those of `compressed`.
+    """
+
+    shape: tuple[int, int]
+
+    def __init__(self, samples: int, *, power: float, cap: float) -> None:
+        super().__init__()
+        self.samples, self.power, self.cap = samples, power, cap
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is heard of waveforms; raises `InputError` on others than (n, samples)."""
+        return self.compressed(self.envelopes(x))
+
+    def compressed(self, envelopes: Tensor) -> Tensor:
+        """Return envelopes (n, 1, filters, frames) compressed."""
+        return compressed(envelopes, power=self.power, cap=self.cap)
+
+    def envelopes(self, x: Tensor) -> Tensor:
+        """Return the envelopes (n, 1, filters, frames) of waveforms, ahead of the compression."""
+        if x.dim() != 2 or x.shape[1] != self.samples:
+            got = f"shape {tuple(x.shape)}"
+            raise InputError(f"waveforms (n, {self.samples})", got=got, fix="cutting or padding them")
+        return self.filtered(x)[:, None]
+
+    def filtered(self, x: Tensor) -> Tensor:
+        """Return the envelopes (n, filters, frames) of waveforms of the right length."""
+        raise NotImplementedError
+
+
+class Cochleagram(Hearing):
     """Waveforms (n, samples) to compressed envelopes (n, 1, filters, frames).
 
     rate: samples a second; `samples`: how many a waveform has; `bands`, `oversampling`, `low` and `high` (Hz) are those
@@ -152,12 +184,12 @@ class Cochleagram(nn.Module):
         cap: float = 5.0,
         density: float | None = 4.0,
     ) -> None:
-        super().__init__()
+        super().__init__(samples, power=power, cap=cap)
         stride, left = divmod(rate, frames)
         if left or samples % stride or samples <= 10 * stride:
             got = f"{samples} samples at {rate} a second, {frames} frames a second"
             raise InputError("a whole number of frames, more than ten", got=got, fix="frames=100")
-        self.samples, self.rate, self.power, self.cap = samples, rate, power, cap
+        self.rate = rate
         high = rate / 2 if high is None else high
         gains, self.centres = erb_filters(
             samples, rate=rate, bands=bands, oversampling=oversampling, low=low, high=high
@@ -176,21 +208,10 @@ class Cochleagram(nn.Module):
         order = torch.tensor([i for rows in members for i in rows]).argsort()
         self.register_buffer("order", order, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the cochleagram of waveforms."""
-        return self.compressed(self.envelopes(x))
-
-    def compressed(self, envelopes: Tensor) -> Tensor:
-        """Return envelopes (n, 1, filters, frames) compressed."""
-        return compressed(envelopes, power=self.power, cap=self.cap)
-
-    def envelopes(self, x: Tensor) -> Tensor:
-        """Return the envelopes (n, 1, filters, frames) of waveforms, ahead of the compression."""
-        if x.dim() != 2 or x.shape[1] != self.samples:
-            got = f"shape {tuple(x.shape)}"
-            raise InputError(f"waveforms (n, {self.samples})", got=got, fix="cutting or padding them")
+    def filtered(self, x: Tensor) -> Tensor:
+        """Return the envelopes (n, filters, frames) of waveforms."""
         spectrum = torch.fft.rfft(x)
-        return torch.cat([group(spectrum) for group in self.groups], 1)[:, None, self.order]
+        return torch.cat([group(spectrum) for group in self.groups], 1)[:, self.order]
 
     def extra_repr(self) -> str:
         """Describe the module."""

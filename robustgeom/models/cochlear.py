@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError, unknown
-from robustgeom.models.cochleagram import Cochleagram, slope_capped
+from robustgeom.models.cochleagram import Cochleagram, Hearing, slope_capped
+from robustgeom.models.mel import MelSpectrogram
 from robustgeom.models.noise import NOISES
 
 __all__ = ["Cochlea", "CochlearNet"]
@@ -17,9 +18,18 @@ CAPS = {"uncapped": float("inf"), "cap-1": 1.0, "cap-25": 25.0}
 """Gradient sources: the true slope of the compression, and cut at a fifth and at five times the published 5."""
 
 
+FRONTS: dict[str, Callable[..., Hearing]] = {"cochleagram": Cochleagram, "mel": MelSpectrogram}
+_USUAL: dict[str, dict[str, Any]] = {
+    # Twice the density costs twice as much, and moves a cochleagram of speech by under 1 % of its deviation.
+    "cochleagram": {"bands": 20, "oversampling": 2, "frames": 100, "density": 2.0},
+    "mel": {"filters": 45, "frames": 100},
+}
+
+
 class Cochlea(nn.Module):
     """A `Cochleagram` with noise of the ratio `rho` behind the compression or, with `noisy` "before", ahead of it.
 
+    With `kind` "mel" it is a `MelSpectrogram`; `front` holds other arguments of either.
     Waveforms (n, samples) to (n, 1, filters, frames), never negative: noise, then ReLU, as in a VOneBlock. One level of
     noise serves all filters. `noise` is gaussian, poisson or multiplicative. Raises `UnknownNameError` and
     `InputError`.
@@ -30,14 +40,24 @@ class Cochlea(nn.Module):
     """
 
     def __init__(
-        self, samples: int, *, rho: float = 0.0, noise: str = "gaussian", noisy: str = "after", **front: Any
+        self,
+        samples: int,
+        *,
+        rate: int,
+        kind: str = "cochleagram",
+        rho: float = 0.0,
+        noise: str = "gaussian",
+        noisy: str = "after",
+        **front: Any,
     ) -> None:
         super().__init__()
+        if kind not in FRONTS:
+            raise unknown("front end", kind, FRONTS)
         if noise not in NOISES:
             raise unknown("noise", noise, NOISES)
         if noisy not in ("before", "after"):
             raise unknown("place of the noise", noisy, ("before", "after"))
-        self.cochleagram = Cochleagram(samples, **front)
+        self.cochleagram = FRONTS[kind](samples, rate=rate, **{**_USUAL[kind], **front})
         self.noise = NOISES[noise](1, rho=rho, key="cochlea", shared=True)
         self.before = noisy == "before"
 
@@ -80,9 +100,7 @@ class CochlearNet(nn.Module):
             raise InputError(
                 "a stride in filters and one in frames", got=str(tuple(stride)), fix="stride=(2, 2)"
             )
-        # Twice the density costs twice as much, and moves a cochleagram of speech by under 1 % of its deviation.
-        usual = {"bands": 20, "oversampling": 2, "frames": 100, "density": 2.0}
-        self.front = Cochlea(samples, rate=rate, **{**usual, **(front or {})})
+        self.front = Cochlea(samples, rate=rate, **(front or {}))
         self.scale = nn.BatchNorm2d(1)
         self.conv = nn.Conv2d(1, width, 5, stride=(stride[0], stride[1]), padding=2, bias=False)
         maps = tuple(

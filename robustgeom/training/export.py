@@ -106,8 +106,8 @@ def _front_end(recipe: Recipe) -> str:
     """Return the front end's name; other noise, or noise elsewhere, makes it another, which sweeps keep apart."""
     found = {"vone": "vone", "cochlear": "cochlea"}.get(recipe.architecture.name, "none")
     front = recipe.architecture.arguments.get("front", {}) if found != "none" else {}
-    others = (front.get("noise", "gaussian"), front.get("noisy", "after"))
-    return "-".join([found, *(said for said in others if said not in ("gaussian", "after"))])
+    usual = {"kind": "cochleagram", "noise": "gaussian", "noisy": "after"}
+    return "-".join([found, *(front[key] for key, said in usual.items() if front.get(key, said) != said)])
 
 
 def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:

@@ -9,6 +9,7 @@ from robustgeom.errors import InputError, UnknownNameError
 from robustgeom.models.build import build
 from robustgeom.models.calibrate import calibrate
 from robustgeom.models.cochlear import CAPS, Cochlea
+from robustgeom.models.mel import MelSpectrogram
 from robustgeom.models.noise import noise_layers, noise_off
 from robustgeom.models.variants import variant, variant_names
 
@@ -21,7 +22,8 @@ def waves(n=4, samples=4000, seed=0):
 
 def small(**arguments):
     """A small network of half a second at 8 kHz, with its own draw of weights, in eval mode and double precision."""
-    front = {**SMALL, **arguments.pop("front", {})}
+    front = arguments.pop("front", {})
+    front = front if "kind" in front else {**SMALL, **front}
     torch.manual_seed(0)
     return build("cochlear", {"samples": 4000, "classes": 5, "front": front, **arguments}).eval().double()
 
@@ -105,3 +107,41 @@ def test_bad_settings_are_refused():
         small(stride=(2,))
     with pytest.raises(InputError, match="rho >= 0"):
         small(front={"rho": -1.0})
+
+
+# --- the mel spectrogram -----------------------------------------------------------------------------------------
+
+
+def test_a_tones_magnitude_is_about_its_amplitude_at_its_frequency():
+    front = MelSpectrogram(8000, rate=8000, filters=40).double()
+    time = torch.arange(8000) / 8000
+    for frequency in (300.0, 1000.0, 2500.0):
+        found = front.envelopes(0.2 * torch.sin(2 * torch.pi * frequency * time).double()[None])[
+            0, 0, :, 20:80
+        ]
+        loudest = int(found.mean(1).argmax())
+        centre = front.mel.mel_scale.fb[:, loudest].argmax() * 8000 / 256
+        assert abs(float(centre) / frequency - 1) < 0.15
+        assert 0.1 < float(found[loudest].mean()) < 0.4
+
+
+def test_magnitudes_are_those_of_a_short_time_fourier_transform():
+    front, x = MelSpectrogram(4000, rate=8000, filters=20).double(), waves(2, 4000).double()
+    window = torch.hann_window(240, dtype=torch.float64)
+    plain = torch.stft(x, 256, 80, 240, window, center=True, pad_mode="reflect", return_complex=True).abs()
+    expected = front.mel.mel_scale.fb.double().T @ plain * 2 / window.sum()
+    torch.testing.assert_close(front.envelopes(x)[:, 0], expected, rtol=1e-6, atol=1e-9)
+    assert front(x).shape == (2, 1, *front.shape)
+
+
+def test_a_network_may_hear_by_mel_and_says_so():
+    network = small(front={"kind": "mel", "filters": 20, "rho": 1.0}, back_end="cnn")
+    assert network(waves().double()).shape == (4, 5)
+    assert network.front.cochleagram.shape == (20, 51)
+    with pytest.raises(UnknownNameError, match="front end, got 'melody'; try mel"):
+        small(front={"kind": "melody"})
+    for bad in ({"frames": 77}, {"filters": 0}):
+        with pytest.raises(InputError, match="filters and a whole number of samples a frame"):
+            MelSpectrogram(4000, rate=8000, **bad)
+    with pytest.raises(InputError, match=r"waveforms \(n, 4000\), got shape \(1, 3999\)"):
+        MelSpectrogram(4000, rate=8000)(torch.zeros(1, 3999))

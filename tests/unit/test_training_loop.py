@@ -163,7 +163,9 @@ def test_flips_of_sounds_and_stretched_images_are_refused():
     )
     with pytest.raises(InputError, match=r"no flip of the waveforms of waves, got augmentation\.flip = True"):
         Run(recipe(), waves, waves, "cpu")
-    with pytest.raises(InputError, match=r"no stretch of the images of toy, got augmentation\.stretch = 0\.1"):
+    with pytest.raises(
+        InputError, match=r"no stretch of the images of toy, got augmentation\.stretch = 0\.1"
+    ):
         Run(recipe(augmentation={"stretch": 0.1}), DATA, HELD, "cpu")
 
 
