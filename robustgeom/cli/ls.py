@@ -32,12 +32,37 @@ def ls(kind: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
+    if kind != "zoo":
+        _print(rows)
+        return
+    for data in dict.fromkeys(row["data"] for row in rows):
+        click.echo(
+            f"{data}: accuracy in %, without attack on all test samples, and with 95 % intervals under attack"
+        )
+        _print(_figures([row for row in rows if row["data"] == data]))
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in row.values()))
     Console(highlight=False).print(table)
+
+
+def _figures(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return what the terminal shows of models of one data set: a column a norm and radius that any was attacked at."""
+    places = dict.fromkeys(place for row in rows for place in row["robust"])
+    return [
+        {
+            "name": row["name"],
+            "trained": row["trained"],
+            "clean": f"{100 * row['clean'][0]:.1f}",
+            **{place: _share(row["robust"].get(place)) for place in places},
+        }
+        for row in rows
+    ]
 
 
 def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -54,7 +79,7 @@ def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _zoo() -> list[dict[str, Any]]:
-    """Return each model with its clean accuracy on all test images and its robust accuracies with intervals."""
+    """Return each model with its clean accuracy on all test samples and its robust ones: value, low, high as shares."""
     from robustgeom.models.card import read_card
 
     found = []
@@ -62,19 +87,22 @@ def _zoo() -> list[dict[str, Any]]:
         card = read_card(name)
         facts = json.loads(content.find("model", name).with_name("expected.json").read_text())
         clean = wilson(facts["test_correct"], facts["test_n"])
-        robust = [
-            f"{f.norm} {radius_text(f.eps, f.norm)}: {_share(f.value, f.low, f.high)}"
+        robust = {
+            f"{f.norm} {radius_text(f.eps, f.norm)}": (f.value, f.low, f.high)
             for f in card.figures
-            if f.eps > 0 and f.suite.startswith("zoo-")
-        ]
+            if f.eps > 0 and f.suite.startswith(("zoo-", "audio-"))
+        }
         against = card.threat if card.rho == 0 else f"{card.threat}, rho {card.rho:g}"
-        row = {"name": name, "trained": against, "clean": _share(clean.value, clean.low, clean.high)}
-        found.append({**row, "robust": robust})
+        row = {"name": name, "data": card.data, "trained": against}
+        found.append({**row, "clean": (clean.value, clean.low, clean.high), "robust": robust})
     return found
 
 
-def _share(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def _share(figure: tuple[float, float, float] | None) -> str:
+    if figure is None:
+        return ""
+    value, low, high = (100 * v for v in figure)
+    return f"{value:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _data() -> list[dict[str, Any]]:

@@ -276,6 +276,19 @@ def test_ls_lists_and_prints_json(run, tmp_path):
         assert name in [row["name"] for row in rows]
 
 
+def test_ls_zoo_shows_the_cards_figures_at_80_columns(run, tmp_path):
+    lines = run("ls", "zoo", cwd=tmp_path, COLUMNS="80").stdout.splitlines()
+    assert lines[0] == "fashion-mnist: accuracy in %, clean and, with 95 % intervals, under attack"
+    assert lines[1].split() == ["name", "trained", "clean", "linf", "8/255", "linf", "0.1"]
+    (shown,) = (line for line in lines if line.startswith("fmnist-resnet-at "))
+    rows = json.loads(run("ls", "zoo", "--json", cwd=tmp_path).stdout)
+    assert len(lines) == len(rows) + 2  # no line is folded
+    (row,) = (row for row in rows if row["name"] == "fmnist-resnet-at")
+    low, high = row["robust"]["linf 8/255"][1:]
+    assert f"[{100 * low:.0f}, {100 * high:.0f}]" in shown
+    assert row["clean"][1] < row["clean"][0] < row["clean"][2]
+
+
 def test_check_takes_models_through_the_door_and_validates_files(run, defense, finished):
     good = run("check", "my_defense.py:build", cwd=defense)
     assert good.returncode == 0
