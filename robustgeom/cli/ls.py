@@ -36,9 +36,7 @@ def ls(kind: str, *, as_json: bool) -> None:
         _print(rows)
         return
     for data in dict.fromkeys(row["data"] for row in rows):
-        click.echo(
-            f"{data}: accuracy in %, without attack on all test samples, and with 95 % intervals under attack"
-        )
+        click.echo(f"{data}: accuracy in %, clean and, with 95 % intervals, under attack")
         _print(_figures([row for row in rows if row["data"] == data]))
 
 
