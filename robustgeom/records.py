@@ -43,7 +43,7 @@ from robustgeom.schema import (
     Totals,
 )
 from robustgeom.stats import Interval, wilson
-from robustgeom.words import parse_radius, radius_text
+from robustgeom.words import parse_radius, parse_snr, radius_text
 
 __all__ = [
     "ADVERSARIAL_SCHEMA",
@@ -157,7 +157,7 @@ class RunRecord:
         radius, of at least 20 draws each. Samples that have fallen are attacked no more, unless the suite is
         exhaustive. Raises `InputError` at a radius that was not evaluated.
         """
-        return float(self.right_draws(self._on_grid(parse_radius(radius))).mean())
+        return float(self.right_draws(self._on_grid(self._parsed(radius))).mean())
 
     def right_draws(self, radius: float) -> NDArray[np.float64]:
         """Return the lowest share of right draws of each sample up to `radius`: (n,) in the order of `sample_ids`."""
@@ -175,7 +175,7 @@ class RunRecord:
         Raises `UnknownNameError` on an attack that did not run, and `InputError` where it did not meet every sample,
         as attacks of a suite that spares the fallen do not, and at a radius that was not evaluated.
         """
-        radius, names = self._on_grid(parse_radius(radius)), np.asarray(self.samples["attack"])
+        radius, names = self._on_grid(self._parsed(radius)), np.asarray(self.samples["attack"])
         if attack not in set(names):
             raise unknown("attack of this record", attack, set(names) - {CLEAN})
         met = self._rows((names == attack) & (np.abs(np.asarray(self.samples["radius"]) - radius) < 1e-12))
@@ -211,7 +211,7 @@ class RunRecord:
         A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded;
         `undecided` is what it counts as where a noisy model's draws decided nothing. Raises `InputError` elsewhere.
         """
-        radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
+        radius = self._on_grid(self.headline if radius is None else self._parsed(radius))
         open_ = np.asarray(self.samples["near_tie"]) & (undecided and self.header.model.noise != "none")
         rows, mask = self._rows(np.asarray(self.samples["success"]) & ~open_), self.clean_mask()
         mask[self._rows(open_ & (np.asarray(self.samples["attack"]) == CLEAN))["position"]] = True
@@ -239,7 +239,7 @@ class RunRecord:
         `InputError` where the model has no certificates.
         """
         mask: NDArray[np.bool_] = self.certified_radii() > (
-            self.headline if radius is None else parse_radius(radius)
+            self.headline if radius is None else self._parsed(radius)
         )
         return mask
 
@@ -262,7 +262,7 @@ class RunRecord:
         and settles that. What the judge did decide against a certificate stays fallen. Raises `InputError` as
         `certified_mask` and `robust_mask` do.
         """
-        radius = self._on_grid(self.headline if radius is None else parse_radius(radius))
+        radius = self._on_grid(self.headline if radius is None else self._parsed(radius))
         rows = self._rows(~np.asarray(self.samples["near_tie"]))
         wrong = (rows["prediction"] != rows["label"]) & (rows["radius"] <= radius + 1e-12)
         settled = self.certified_mask(radius)
@@ -272,6 +272,12 @@ class RunRecord:
     def unsettled(self, radius: float | str | None = None) -> float:
         """Return the share of samples that withstood the attacks at an evaluated `radius` but are not certified."""
         return float((self.withstood_mask(radius) & ~self.certified_mask(radius)).mean())
+
+    def _parsed(self, radius: float | str) -> float:
+        """Return a radius as a number; under "snr" one written as "30 dB" is a ratio of amplitudes."""
+        if self.header.threat.norm == "snr" and isinstance(radius, str):
+            return parse_snr(radius)
+        return parse_radius(radius)
 
     def _on_grid(self, radius: float) -> float:
         """Return the evaluated radius that `radius` stands for: 0.03137 is 8/255 here."""

@@ -54,7 +54,7 @@ def radius_text(radius: float, norm: str) -> str:
     ('20 dB', 'inf dB')
     """
     if norm == "snr":
-        return f"{-20 * math.log10(radius):.3g} dB" if radius > 0 else "inf dB"
+        return f"{round(-20 * math.log10(radius), 9) + 0.0:.3g} dB" if radius > 0 else "inf dB"
     plain, halves = f"{radius:.4g}", 2 * radius * 255
     if norm == "linf" and abs(float(plain) - radius) > 1e-12 and abs(halves - round(halves)) < 1e-6:
         return f"{round(halves) / 2:g}/255"
@@ -64,12 +64,15 @@ def radius_text(radius: float, norm: str) -> str:
 def loudness_text(radius: float, norm: str, *, level: float, samples: int) -> str:
     """Say what a radius is as a signal-to-noise ratio, for waveforms of root mean square `level` and so many samples.
 
-    The ratio of a whole linf or l1 ball is that of its loudest point. One of "snr" is said as a radius in l2.
+    The ratio of a whole linf or l1 ball is that of its loudest point. One of "snr" is said as a radius in l2. Nothing
+    is said of silence, and of measures without a ball.
 
     >>> loudness_text(0.001, "linf", level=0.1, samples=8000), loudness_text(0.01, "snr", level=0.1, samples=8000)
     ('40 dB or more', '0.08944 in l2')
     """
     whole = level * math.sqrt(samples)
+    if whole == 0 or norm not in ("linf", "l2", "l1", "snr"):
+        return ""
     if norm == "snr":
         return f"{radius_text(radius * whole, 'l2')} in l2"
     ratio = radius / level if norm == "linf" else radius / whole

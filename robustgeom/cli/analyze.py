@@ -52,8 +52,10 @@ def _listed(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--data-dir", help="Folder that holds the data set's original files.")
 @click.option("--n-images", default=50, show_default=True, help="Images whose versions are manifolds.")
 @click.option("--points", default=50, show_default=True, help="Points of each manifold.")
-@click.option("--norm", default="linf", show_default=True, help="Norm of attack and noise: linf, l2 or l1.")
-@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255.")
+@click.option(
+    "--norm", default="linf", show_default=True, help="Norm of attack and noise: linf, l2, l1 or snr."
+)
+@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255 or 30dB.")
 @click.option("--steps", type=int, help="Steps of the attack [default: 1; 20 for class-attacked].")
 @click.option("--eot", default=8, show_default=True, help="Noise draws a gradient, for a noisy network.")
 @click.option("--shift", default=0.1, show_default=True, help="Largest translation, a share of the side.")

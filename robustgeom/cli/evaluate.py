@@ -27,8 +27,8 @@ __all__ = ["evaluate"]
 @click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
 @click.option("--data-dir", help="Folder that holds the data set's original files.")
 @click.option("--n", type=click.IntRange(min=1), help="Samples, classes balanced [default: the suite's].")
-@click.option("--norm", help="Norm in place of the suite's: linf, l2 or l1.")
-@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255.")
+@click.option("--norm", help="Norm in place of the suite's: linf, l2, l1 or snr.")
+@click.option("--eps", help="Radius in place of the data set's threat table, such as 8/255 or 30dB.")
 @click.option(
     "--attack",
     "attacks",
@@ -95,12 +95,12 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
     from robustgeom.harness.find import look_up
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.load import load_model
-    from robustgeom.words import parse_radius
+    from robustgeom.words import parse_radius, parse_snr
 
-    load_suite(suite)
+    norm = options["norm"] or load_suite(suite).norm
     parse_budget(options["budget"])
     if options["eps"] is not None:
-        parse_radius(options["eps"])
+        (parse_snr if norm == "snr" else parse_radius)(options["eps"])
     for reference in options["attacks"]:
         look_up(reference)
     for model in (*models, *filter(None, [options["surrogate"]])):

@@ -47,6 +47,11 @@ class Dataset:
             raise InputError(
                 "one distinct id a sample", got=f"{len(set(self.ids))} distinct ids", fix="range(n)"
             )
+        if self.rate is not None and not (
+            isinstance(self.rate, int) and self.rate > 0 and self.inputs.dim() == 2
+        ):
+            got = f"rate {self.rate!r} of inputs {tuple(self.inputs.shape)}"
+            raise InputError("a whole rate above 0, of waveforms (n, t)", got=got, fix="rate=8000")
         short = [
             f"{len(values)} of {name}" for name, values in self.facts.items() if len(values) != len(self.ids)
         ]

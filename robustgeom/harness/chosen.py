@@ -54,6 +54,8 @@ def samples(
 def refuse_beyond(table: ThreatTable, data: Dataset) -> None:
     """Raise `InputError` where linf radii are wider than the domain: 8 was meant to be 8/255.
 
+    Under "snr" also where a sample is silent: its ball is a point, and nothing could fool a network there.
+
     >>> data = samples("fashion-mnist", "eval", None)
     >>> refuse_beyond(threat_table("fashion-mnist", "linf"), data)
     """
@@ -61,6 +63,15 @@ def refuse_beyond(table: ThreatTable, data: Dataset) -> None:
     if table.norm == "linf" and largest > width:
         wanted = f"linf radii of at most {width:g}, the width of the inputs' domain"
         raise InputError(wanted, got=f"{largest:g}", fix=f"--eps {largest:g}/255")
+    if table.norm == "snr":
+        silent = [
+            i for i, loud in zip(data.ids, data.inputs.flatten(1).any(1).tolist(), strict=True) if not loud
+        ]
+        if silent:
+            got = f"silence in sample {silent[0]}"
+            raise InputError(
+                "sound in every sample, as radii are ratios to it", got=got, fix="leaving it out"
+            )
 
 
 def _suite(suite: str | Suite, options: RunOptions) -> Suite:

@@ -34,7 +34,7 @@ def examples(data: Dataset, clean: Tensor, prediction: Tensor, x: Tensor) -> dic
         turns.append(seen.get(c, 0))
         seen[c] = turns[-1] + 1
     rows = pool[torch.tensor(turns).argsort(stable=True)[:_COUNT]] if len(pool) else pool
-    heard = _heard(data, rows, x) if data.rate is not None else {}
+    heard = _heard(data, rows, x) if data.rate is not None and len(rows) else {}
     return heard | {
         "examples.clean": data.inputs[rows].numpy(),
         "examples.adversarial": x[rows].numpy(),

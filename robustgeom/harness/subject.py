@@ -16,6 +16,7 @@ from robustgeom.harness.engine import AS_GIVEN, dtype_of, engine, quicker
 from robustgeom.harness.options import Precision
 from robustgeom.harness.target import Noise, Target
 from robustgeom.models.card import read_card
+from robustgeom.models.cochleagram import Hearing
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.pretrained import Pretrained
@@ -86,6 +87,7 @@ def subject(
             "a reference or a torch.nn.Module", got=type(module).__name__, fix="a module around the function"
         )
     checks.eval_mode(module)
+    _refuse_other_rate(module, data)
     place = place_of(device)
     module = module.to(place)
     count = len(data.classes)
@@ -99,6 +101,13 @@ def subject(
         seen = seen.named(module.classes)
     early = noise == "keyed" and _early(runs, data.inputs[:2].to(place))
     return Subject(module, _info(model, module, noise), place, runs, chosen, quick, early), seen
+
+
+def _refuse_other_rate(module: nn.Module, data: Dataset) -> None:
+    for part in module.modules():
+        if data.rate is not None and isinstance(part, Hearing) and part.rate != data.rate:
+            got, fix = f"{data.rate} in {data.name}", "the rate that the model was trained at"
+            raise InputError(f"{part.rate} samples a second, as the model hears", got=got, fix=fix)
 
 
 def place_of(device: str) -> torch.device:

@@ -63,7 +63,7 @@ def erb_filters(
 
 
 class _Power(torch.autograd.Function):
-    """x to a power, with a slope of at most `cap`, which a negative x takes too."""
+    """x to a power, with a slope of at most `cap`, which a negative x takes too, or with the true slope."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, power: float, cap: float) -> Tensor:
@@ -75,7 +75,9 @@ class _Power(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         slope = ctx.power * (x.clamp(min=0) + _FLOOR).pow(ctx.power - 1)
-        return grads[0] * slope.clamp(max=ctx.cap), None, None
+        # Below 0, where the output is flat, published networks let the cut slope through; the true one is 0.
+        slope = slope.clamp(max=ctx.cap) if math.isfinite(ctx.cap) else slope * (x > 0)
+        return grads[0] * slope, None, None
 
 
 _CAP: ContextVar[float | None] = ContextVar("cap", default=None)
@@ -95,7 +97,7 @@ def compressed(x: Tensor, *, power: float = 0.3, cap: float = 5.0) -> Tensor:
     """Return envelopes x (n, ...) raised to `power`, negative ones as 0; the gradient's slope is at most `cap`.
 
     The slope has no bound at 0, so published networks cut it at 5, and train and are attacked with a gradient that is
-    not that of their outputs; with cap=inf it is, but for negative x, whose slope is that at 0.
+    not that of their outputs; with cap=inf it is.
 
     >>> x = torch.tensor([1e-4, 1.0], requires_grad=True)
     >>> compressed(x).sum().backward()
@@ -126,14 +128,14 @@ class _Magnitude(torch.autograd.Function):
 class Hearing(nn.Module):
     """Waveforms (n, samples) to envelopes (n, 1, filters, frames) of filters, then compressed; a base class.
 
-    `shape` is filters and frames; power and cap are those of `compressed`.
+    rate: samples a second; `shape` is filters and frames; power and cap are those of `compressed`.
     """
 
     shape: tuple[int, int]
 
-    def __init__(self, samples: int, *, power: float, cap: float) -> None:
+    def __init__(self, samples: int, *, rate: int, power: float, cap: float) -> None:
         super().__init__()
-        self.samples, self.power, self.cap = samples, power, cap
+        self.samples, self.rate, self.power, self.cap = samples, rate, power, cap
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what is heard of waveforms; raises `InputError` on others than (n, samples)."""
@@ -184,12 +186,13 @@ class Cochleagram(Hearing):
         cap: float = 5.0,
         density: float | None = 4.0,
     ) -> None:
-        super().__init__(samples, power=power, cap=cap)
-        stride, left = divmod(rate, frames)
-        if left or samples % stride or samples <= 10 * stride:
+        super().__init__(samples, rate=rate, power=power, cap=cap)
+        stride, left = divmod(rate, max(frames, 1))
+        if frames < 1 or left or stride < 1 or samples % stride or samples <= 10 * stride:
             got = f"{samples} samples at {rate} a second, {frames} frames a second"
             raise InputError("a whole number of frames, more than ten", got=got, fix="frames=100")
-        self.rate = rate
+        if density is not None and not density >= 1:
+            raise InputError("density >= 1, or None", got=str(density), fix="density=2")
         high = rate / 2 if high is None else high
         gains, self.centres = erb_filters(
             samples, rate=rate, bands=bands, oversampling=oversampling, low=low, high=high

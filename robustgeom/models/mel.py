@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 
 from robustgeom.errors import InputError
@@ -36,22 +38,31 @@ class MelSpectrogram(Hearing):
     ) -> None:
         from torchaudio.transforms import MelSpectrogram as Mel  # a second, which nobody waits for who sees
 
-        super().__init__(samples, power=power, cap=cap)
-        stride, left = divmod(rate, frames)
-        if left or filters < 1 or samples <= 3 * stride:
+        super().__init__(samples, rate=rate, power=power, cap=cap)
+        stride, left = divmod(rate, max(frames, 1))
+        if frames < 1 or left or stride < 1 or filters < 1 or samples <= 3 * stride:
             got = f"{filters} filters of {samples} samples at {rate} a second, {frames} frames a second"
             raise InputError("filters and a whole number of samples a frame", got=got, fix="frames=100")
-        self.mel = Mel(
-            sample_rate=rate,
-            n_fft=1 << (3 * stride - 1).bit_length(),
-            win_length=3 * stride,
-            hop_length=stride,
-            f_min=low,
-            f_max=rate / 2 if high is None else high,
-            n_mels=filters,
-            power=1.0,
-        )
+        top = rate / 2 if high is None else high
+        if not 0 <= low < top <= rate / 2:
+            got = f"{low:g} to {top:g} Hz at {rate} a second"
+            raise InputError("low below high, and high at most half the rate", got=got, fix="high=rate / 2")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty filters, which are refused below
+            self.mel = Mel(
+                sample_rate=rate,
+                n_fft=1 << (3 * stride - 1).bit_length(),
+                win_length=3 * stride,
+                hop_length=stride,
+                f_min=low,
+                f_max=top,
+                n_mels=filters,
+                power=1.0,
+            )
         self.shape = filters, samples // stride + 1
+        if bool((self.mel.mel_scale.fb.sum(0) == 0).any()):
+            got = f"{filters} from {low:g} to {top:g} Hz, some of them empty"
+            raise InputError("filters that let something through", got=got, fix="fewer filters or frames")
 
     def filtered(self, x: Tensor) -> Tensor:
         """Return the magnitudes (n, filters, frames) of waveforms."""

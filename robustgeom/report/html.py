@@ -144,10 +144,8 @@ def _loudness(comparison: Comparison) -> list[str]:
     if heard is None:
         return []
     level, samples = heard.level, heard.samples
-    return [
-        f"{norm} {radius_text(r, norm)} is {loudness_text(r, norm, level=level, samples=samples)}"
-        for r in comparison.headlines
-    ]
+    said = {r: loudness_text(r, norm, level=level, samples=samples) for r in comparison.headlines}
+    return [f"{norm} {radius_text(r, norm)} is {text}" for r, text in said.items() if text]
 
 
 def _json(figures: list[Figure]) -> Markup:

@@ -104,8 +104,8 @@ def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example
 
 def _ratio(clean: NDArray[np.float32], attacked: NDArray[np.float32]) -> str:
     """Say how far the change lies below the sound, in decibels."""
-    change = float(np.linalg.norm((attacked - clean).astype(np.float64)))
-    return radius_text(change / max(float(np.linalg.norm(clean.astype(np.float64))), 1e-12), "snr")
+    change, sound = (float(np.linalg.norm(a.astype(np.float64))) for a in (attacked - clean, clean))
+    return radius_text(change / sound, "snr") if sound > 0 else "no ratio to silence"
 
 
 def _wav(wave_: NDArray[np.float32], rate: int) -> str:

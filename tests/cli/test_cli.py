@@ -264,6 +264,25 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(run, finis
     assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
+def test_a_radius_may_be_a_ratio_in_decibels(run, tmp_path):
+    asked = (
+        "evaluate",
+        "fmnist-cnn-standard",
+        "--suite",
+        "quick-l2",
+        "--norm",
+        "snr",
+        "--n",
+        "4",
+        "--no-analyze",
+    )
+    done = run(*asked, "--eps", "20dB", "--out", tmp_path / "out", cwd=tmp_path)
+    assert "snr 20 dB" in done.stdout, done.stderr
+    bad = run(*asked, "--eps", "20 Hz", "--out", tmp_path / "bad", cwd=tmp_path)
+    assert bad.returncode == 2
+    assert "expected a signal-to-noise ratio in dB, got '20 Hz'" in bad.stderr
+
+
 def test_ls_lists_and_prints_json(run, tmp_path):
     for kind, name in (
         ("models", "fmnist-cnn-standard"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UnknownNameError
 from robustgeom.models.build import build
 from robustgeom.models.calibrate import calibrate
@@ -68,6 +69,21 @@ def test_the_uncapped_gradient_is_that_of_the_outputs_and_the_capped_one_is_not(
     assert torch.equal(slope(None), found[None])  # the context is over
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_uncapped_gradient_is_true_on_speech_where_low_passed_envelopes_ring_below_zero(place):
+    clips = load_dataset("spoken-words", split="eval").inputs[:40].double().requires_grad_()
+    torch.manual_seed(0)
+    network = build("cochlear", {"front": {"noisy": place}, "back_end": "pooled_cnn"}).eval().double()
+    assert (network.front.cochleagram.envelopes(clips) < 0).flatten(1).any(1).sum() > 10
+    uncapped = variant(network, "uncapped")
+    slope = torch.autograd.grad(uncapped(clips)[:, 0].sum(), clips)[0]
+    way = torch.randn(clips.shape, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        ends = [network(clips + sign * 1e-9 * way)[:, 0] for sign in (1, -1)]
+    ratio = (slope * way).sum(1) / ((ends[0] - ends[1]) / 2e-9)
+    assert float((ratio - 1).abs().quantile(0.8)) < 0.01
+
+
 def test_variants_answer_as_the_network_does():
     network, x = small(front={"rho": 1.0}), waves().double()
     assert variant_names(network) == ["cap-1", "cap-25", "noise-frozen:SEED", "noise-off", "uncapped"]
@@ -103,6 +119,10 @@ def test_bad_settings_are_refused():
         small(front={"rho": 1.0, "noisy": "behind"})
     with pytest.raises(UnknownNameError, match="noise, got 'pink'"):
         small(front={"rho": 1.0, "noise": "pink"})
+    with pytest.raises(InputError, match=r"density >= 1, or None, got 0\.5"):
+        small(front={"density": 0.5})
+    with pytest.raises(InputError, match="a whole number of frames"):
+        small(front={"frames": 0})
     with pytest.raises(InputError, match="a stride in filters and one in frames"):
         small(stride=(2,))
     with pytest.raises(InputError, match="rho >= 0"):
@@ -140,8 +160,12 @@ def test_a_network_may_hear_by_mel_and_says_so():
     assert network.front.cochleagram.shape == (20, 51)
     with pytest.raises(UnknownNameError, match="front end, got 'melody'; try mel"):
         small(front={"kind": "melody"})
-    for bad in ({"frames": 77}, {"filters": 0}):
+    for bad in ({"frames": 77}, {"filters": 0}, {"frames": 0}):
         with pytest.raises(InputError, match="filters and a whole number of samples a frame"):
             MelSpectrogram(4000, rate=8000, **bad)
+    with pytest.raises(InputError, match="filters that let something through, got 120"):
+        MelSpectrogram(4000, rate=8000, filters=120)
+    with pytest.raises(InputError, match="low below high"):
+        MelSpectrogram(4000, rate=8000, low=3000, high=200)
     with pytest.raises(InputError, match=r"waveforms \(n, 4000\), got shape \(1, 3999\)"):
         MelSpectrogram(4000, rate=8000)(torch.zeros(1, 3999))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ def test_a_click_is_not_amplified_beyond_the_domain(write):
 @pytest.mark.parametrize(
     ("samples", "rate", "said"),
     [
+        (np.full(8000, 0.01), 8000, r"expected sound, got silence in"),
         (np.zeros(8000), 8000, r"expected sound, got silence in .*a\.wav; try leaving it out"),
         (tone(0.05), 16_000, r"expected 0\.1 s of sound or more, got 0\.050 s in"),
         (tone(1, 4000), 4000, r"expected 8000 samples a second or more, got 4000 in .*a\.wav"),
@@ -159,6 +161,17 @@ def test_speech_commands_reads_what_torchaudio_lays_out(commands):
     data = load_dataset("speech-commands", split="test", data_dir=str(commands))
     words = [WORDS[i] for i in data.labels.tolist()]
     assert sorted(zip(words, data.facts["speaker"], strict=True)) == found
+
+
+def test_an_archive_that_lacks_clips_is_refused(commands):
+    root = commands / "SpeechCommands" / "speech_commands_v0.02"
+    shutil.rmtree(root / "zero")
+    with pytest.raises(
+        ContentError, match=r"all clips of split test, got none of zero/00000001_nohash_0\.wav"
+    ):
+        load_dataset("speech-commands", split="test", data_dir=str(commands))
+    with pytest.raises(ContentError, match="all clips of split train, got none of zero in"):
+        load_dataset("speech-commands", split="train", data_dir=str(commands))
 
 
 def test_missing_speech_commands_say_how_to_get_them(tmp_path):

@@ -19,6 +19,7 @@ from robustgeom.report import compare
 from robustgeom.report.figures import accuracy_figure
 from robustgeom.report.html import render
 from robustgeom.report.images import examples
+from robustgeom.words import loudness_text
 
 RATE = 8000
 SOUND = SoundInfo(rate=RATE, samples=RATE, level=0.1 / 2**0.5)
@@ -97,6 +98,12 @@ def test_examples_that_do_not_fit_together_are_not_drawn(heard):
     for name, bad in (("examples.labels", np.array([1, 2])), ("examples.heard_clean", np.zeros((2, 3, 4)))):
         said = examples(replace(record, arrays={**record.arrays, name: bad}))
         assert said == ([], "The record's examples do not fit together and are not drawn.")
+
+
+def test_nothing_is_said_of_silence_and_of_measures_without_a_ball():
+    facts = {"samples": RATE, "level": 0.1}
+    assert loudness_text(10, "l0", **facts) == loudness_text(3, "corruption", **facts) == ""
+    assert loudness_text(0.1, "linf", samples=RATE, level=0.0) == ""
 
 
 def test_radii_are_said_as_ratios_too(heard):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,12 @@ from torch import nn
 
 import robustgeom as rg
 from robustgeom.data.dataset import Dataset
+from robustgeom.data.load import load_dataset
 from robustgeom.data.threats import ThreatTable, threat_table
 from robustgeom.errors import InputError
 from robustgeom.harness.spec import AttackSpec, Suite
 from robustgeom.harness.verify import verify
+from robustgeom.models.build import build
 from robustgeom.records import load_record
 from robustgeom.report.charts import accuracy_chart
 from robustgeom.stats import wilson
@@ -91,6 +95,45 @@ def test_a_linear_network_falls_exactly_where_it_should(linear, attack, tmp_path
     found = verify(load_record(record.save(tmp_path / "run")), model=model, data=data)
     assert (found.refuted, found.outside, found.unkept) == ([], [], [])
     assert found.claims == int((~record.robust_mask()).sum()) > 15
+
+
+def test_silence_is_refused_and_other_ways_to_write_a_radius_are_read(linear):
+    model, data, _ = linear
+    record = rg.evaluate(model, data, suite(PGD), options=rg.RunOptions(eps="20dB", analyze=False))
+    assert record.robust_accuracy_at("20 dB") == record.robust_accuracy == record.robust_accuracy_at(0.1)
+    silent = replace(data, inputs=data.inputs * (torch.arange(40) != 7)[:, None])
+    with pytest.raises(
+        InputError, match="sound in every sample, as radii are ratios to it, got silence in sample 7"
+    ):
+        rg.evaluate(model, silent, suite(PGD), options=rg.RunOptions(eps="20dB", analyze=False))
+    assert radius_text(1.0, "snr") == "0 dB"
+
+
+def test_an_evaluation_in_which_nothing_is_right_ends_in_a_record_without_examples(linear):
+    model, data, _ = linear
+    wrong = replace(data, labels=1 - data.labels, inputs=data.inputs.repeat(1, 50), rate=100)
+    big = nn.Sequential(nn.Unflatten(1, (50, 64)), Mean(), model).eval()
+    record = rg.evaluate(big, wrong, suite(PGD), options=rg.RunOptions(eps="20dB", analyze=False))
+    assert record.accuracy.value == 0
+    assert len(record.arrays["examples.clean"]) == 0
+    assert "heard" not in str(list(record.arrays))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_a_network_that_hears_at_another_rate_is_refused():
+    data = load_dataset("spoken-words", split="eval", limit=20)
+    network = build("cochlear", {"samples": 8000, "rate": 16_000}).eval()
+    with pytest.raises(
+        InputError, match="16000 samples a second, as the model hears, got 8000 in spoken-words"
+    ):
+        rg.evaluate(network, data, suite(PGD), options=rg.RunOptions(eps="20dB", analyze=False))
+    for rate in (0, 8000.0, -1):
+        with pytest.raises(InputError, match="a whole rate above 0, of waveforms"):
+            replace(data, rate=rate)
 
 
 def test_a_point_beyond_its_samples_own_radius_is_found(linear, tmp_path):

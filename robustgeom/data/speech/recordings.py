@@ -68,8 +68,8 @@ def speech_commands(split: str = "eval", *, data_dir: str | None = None) -> Data
     Waveforms (n, 8000) in [-1, 1], a second at 8,000 a second, through `clip_of`; of the 35 words the twenty of
     spoken-words, in its order, so that a model of the one can be tried on the other. Splits are those of the original's
     lists; sample ids count the split's clips in sorted order, and `facts` has the speaker. The original's folder
-    SpeechCommands is looked for in `data_dir`, then ROBUSTGEOM_DATA. Raises `InputError` on an unknown split and
-    `ContentError` where files are missing or damaged.
+    SpeechCommands is looked for in `data_dir`, by default ROBUSTGEOM_DATA, then ~/.cache/robustgeom. Raises
+    `InputError` on an unknown split and `ContentError` where files are missing or damaged.
     """
     source_of(split)  # refuses an unknown one
     root = _root(data_dir)
@@ -91,8 +91,8 @@ def speech_commands(split: str = "eval", *, data_dir: str | None = None) -> Data
 
 
 def _root(data_dir: str | None) -> Path:
-    given = data_dir or os.environ.get("ROBUSTGEOM_DATA") or "."
-    root = Path(given) / _COMMANDS
+    given = data_dir or os.environ.get("ROBUSTGEOM_DATA")
+    root = (Path(given) if given else Path.home() / ".cache" / "robustgeom") / _COMMANDS
     missing = [name for name in _LISTS.values() if not (root / name).is_file()]
     if missing:
         fix = "torchaudio.datasets.SPEECHCOMMANDS(FOLDER, download=True), and --data-dir FOLDER"
@@ -103,11 +103,15 @@ def _root(data_dir: str | None) -> Path:
 def _files(root: Path, split: str) -> list[Path]:
     """Return the clips of our words in a split: those that its list names, or for train those in no list."""
     listed = {name: _listed(root / file) for name, file in _LISTS.items()}
-    words = [f"{d}/{f.name}" for d in WORDS for f in (root / d).glob("*_nohash_*.wav")]
+    there = {f"{d}/{f.name}" for d in WORDS for f in (root / d).glob("*_nohash_*.wav")}
     elsewhere = set().union(*listed.values())
-    names = listed[split] & set(words) if split in listed else set(words) - elsewhere
-    if not names:
-        raise ContentError(f"clips of split {split}", got=f"none in {root}", fix="the whole archive")
+    ours = {name for name in listed.get(split, ()) if name.partition("/")[0] in WORDS}
+    names = ours if split in listed else there - elsewhere
+    if missing := sorted(names - there) or [
+        w for w in WORDS if not any(n.startswith(f"{w}/") for n in names)
+    ]:
+        got = f"none of {missing[0]} in {root}"
+        raise ContentError(f"all clips of split {split}", got=got, fix="the whole archive")
     return [root / name for name in sorted(names)]
 
 

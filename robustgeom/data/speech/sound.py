@@ -43,9 +43,10 @@ def read_sound(file: Path | BinaryIO, *, name: str | None = None) -> tuple[NDArr
 def clip_of(file: Path, *, rate: int, seconds: float) -> NDArray[np.float64]:
     """Return the middle `seconds` of a sound file at `rate` samples a second: (t,), with a root mean square of 0.1.
 
-    Channels are averaged and the rate converted. A shorter recording has silence around it; one is softer than 0.1
-    where a peak would leave [-1, 1]. Raises `ContentError` on less than a tenth of a second, on silence, on a rate
-    below the one asked for, which would leave the upper bands empty, and on what `read_sound` refuses.
+    Channels are averaged, the mean is taken away and the rate converted. A shorter recording has silence around it; one
+    is softer than 0.1 where a peak would leave [-1, 1]. Raises `ContentError` on less than a tenth of a second, on
+    silence, on a rate below the one asked for, which would leave the upper bands empty, and on what `read_sound`
+    refuses.
     """
     samples, own = read_sound(file)
     if own < rate:
@@ -54,6 +55,7 @@ def clip_of(file: Path, *, rate: int, seconds: float) -> NDArray[np.float64]:
     if len(samples) < _SHORTEST * own:
         got = f"{len(samples) / own:.3f} s in {file}"
         raise ContentError(f"{_SHORTEST} s of sound or more", got=got, fix="leaving it out")
+    samples = samples - samples.mean()  # a microphone's offset is no sound
     whole = _middle(resampled(samples, own, rate), round(seconds * rate))
     if np.abs(whole).max() < _SILENCE:
         raise ContentError("sound", got=f"silence in {file}", fix="leaving it out")
