@@ -31,6 +31,7 @@ def fast_at(
     (in train mode in the authors' code). Raises `InputError` on other norms, inputs outside the domain, and settings
     below 0.
 
+    >>> import torch
     >>> data = torch.rand(4, 2), torch.zeros(4, dtype=torch.long)
     >>> fast_at(nn.Linear(2, 3), *data, threat=ThreatModel("linf", 0.1), generator=Generator()).shape
     torch.Size([])
