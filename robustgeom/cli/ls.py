@@ -106,6 +106,7 @@ def _share(figure: tuple[float, float, float] | None) -> str:
 def _data() -> list[dict[str, Any]]:
     from robustgeom.data.imagenet import IMAGENET
     from robustgeom.data.load import DATASETS
+    from robustgeom.data.speech.recordings import SOUND
     from robustgeom.data.threats import THREATS
 
     rows = [
@@ -119,4 +120,4 @@ def _data() -> list[dict[str, Any]]:
         }
         for name in DATASETS
     ]
-    return [*rows, {"name": f"{IMAGENET}FOLDER", "headlines": ["--eps"]}]
+    return [*rows, *({"name": f"{kind}FOLDER", "headlines": ["--eps"]} for kind in (IMAGENET, SOUND))]
