@@ -37,7 +37,6 @@ from robustgeom.schema import (
     Header,
     ModelInfo,
     RemedyResult,
-    SoundInfo,
     SuiteInfo,
     ThreatInfo,
     Totals,
@@ -57,7 +56,6 @@ __all__ = [
     "ModelInfo",
     "RemedyResult",
     "RunRecord",
-    "SoundInfo",
     "SuiteInfo",
     "ThreatInfo",
     "Totals",
@@ -157,7 +155,7 @@ class RunRecord:
         radius, of at least 20 draws each. Samples that have fallen are attacked no more, unless the suite is
         exhaustive. Raises `InputError` at a radius that was not evaluated.
         """
-        return float(self.right_draws(self._on_grid(self._parsed(radius))).mean())
+        return float(self.right_draws(self._on_grid(radius)).mean())
 
     def right_draws(self, radius: float) -> NDArray[np.float64]:
         """Return the lowest share of right draws of each sample up to `radius`: (n,) in the order of `sample_ids`."""
@@ -175,7 +173,7 @@ class RunRecord:
         Raises `UnknownNameError` on an attack that did not run, and `InputError` where it did not meet every sample,
         as attacks of a suite that spares the fallen do not, and at a radius that was not evaluated.
         """
-        radius, names = self._on_grid(self._parsed(radius)), np.asarray(self.samples["attack"])
+        radius, names = self._on_grid(radius), np.asarray(self.samples["attack"])
         if attack not in set(names):
             raise unknown("attack of this record", attack, set(names) - {CLEAN})
         met = self._rows((names == attack) & (np.abs(np.asarray(self.samples["radius"]) - radius) < 1e-12))
@@ -211,7 +209,7 @@ class RunRecord:
         A sample is robust where it is right when clean and no attack at this or a smaller radius succeeded;
         `undecided` is what it counts as where a noisy model's draws decided nothing. Raises `InputError` elsewhere.
         """
-        radius = self._on_grid(self.headline if radius is None else self._parsed(radius))
+        radius = self._on_grid(radius)
         open_ = np.asarray(self.samples["near_tie"]) & (undecided and self.header.model.noise != "none")
         rows, mask = self._rows(np.asarray(self.samples["success"]) & ~open_), self.clean_mask()
         mask[self._rows(open_ & (np.asarray(self.samples["attack"]) == CLEAN))["position"]] = True
@@ -238,16 +236,11 @@ class RunRecord:
         In the norm of the run; certificates speak of open balls, so a sample's own radius is beyond `radius`. Raises
         `InputError` where the model has no certificates.
         """
-        mask: NDArray[np.bool_] = self.certified_radii() > (
-            self.headline if radius is None else self._parsed(radius)
-        )
+        mask: NDArray[np.bool_] = self.certified_radii() > self._parsed(radius)
         return mask
 
     def certified_radii(self) -> NDArray[np.float64]:
-        """Return the radius in which each sample is certain to be right, 0 for none: (n,), in the norm of the run.
-
-        Raises `InputError` where the model has no certificates.
-        """
+        """Return the radius in which each sample is certain to be right, 0 for none: (n,); raises as the mask."""
         if not self.certified:
             fix = "a model that offers them, such as Smoothed, with a suite that has [certify]"
             raise InputError("a record with certificates", got=f"none for {self.name}", fix=fix)
@@ -262,7 +255,7 @@ class RunRecord:
         and settles that. What the judge did decide against a certificate stays fallen. Raises `InputError` as
         `certified_mask` and `robust_mask` do.
         """
-        radius = self._on_grid(self.headline if radius is None else self._parsed(radius))
+        radius = self._on_grid(radius)
         rows = self._rows(~np.asarray(self.samples["near_tie"]))
         wrong = (rows["prediction"] != rows["label"]) & (rows["radius"] <= radius + 1e-12)
         settled = self.certified_mask(radius)
@@ -273,14 +266,15 @@ class RunRecord:
         """Return the share of samples that withstood the attacks at an evaluated `radius` but are not certified."""
         return float((self.withstood_mask(radius) & ~self.certified_mask(radius)).mean())
 
-    def _parsed(self, radius: float | str) -> float:
-        """Return a radius as a number; under "snr" one written as "30 dB" is a ratio of amplitudes."""
-        if self.header.threat.norm == "snr" and isinstance(radius, str):
-            return parse_snr(radius)
-        return parse_radius(radius)
+    def _parsed(self, radius: float | str | None) -> float:
+        """Return a radius as a number, None being the headline; "30 dB" is, under "snr", a ratio of amplitudes."""
+        radius = self.headline if radius is None else radius
+        as_ratio = self.header.threat.norm == "snr" and isinstance(radius, str)
+        return (parse_snr if as_ratio else parse_radius)(radius)
 
-    def _on_grid(self, radius: float) -> float:
-        """Return the evaluated radius that `radius` stands for: 0.03137 is 8/255 here."""
+    def _on_grid(self, asked: float | str | None) -> float:
+        """Return the evaluated radius that is asked for: 0.03137 is 8/255 here."""
+        radius = self._parsed(asked)
         grid = self.header.threat.grid
         nearest = min(grid, key=lambda r: abs(r - radius))
         if not abs(nearest - radius) <= RADIUS_SLACK * max(nearest, RADIUS_SLACK):

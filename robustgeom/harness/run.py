@@ -40,11 +40,11 @@ from robustgeom.records import (
     Header,
     RemedyResult,
     RunRecord,
-    SoundInfo,
     SuiteInfo,
     ThreatInfo,
     Totals,
 )
+from robustgeom.schema import SoundInfo
 from robustgeom.threat import ThreatModel
 from robustgeom.words import radius_text
 

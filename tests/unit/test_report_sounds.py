@@ -14,11 +14,11 @@ from PIL import Image
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.harness.examples import examples as kept
-from robustgeom.records import SoundInfo
 from robustgeom.report import compare
 from robustgeom.report.figures import accuracy_figure
 from robustgeom.report.html import render
 from robustgeom.report.images import examples
+from robustgeom.schema import SoundInfo
 from robustgeom.words import loudness_text
 
 RATE = 8000
