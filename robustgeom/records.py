@@ -42,7 +42,7 @@ from robustgeom.schema import (
     Totals,
 )
 from robustgeom.stats import Interval, wilson
-from robustgeom.words import parse_radius, parse_snr, radius_text
+from robustgeom.words import parse_radius, radius_of, radius_text
 
 __all__ = [
     "ADVERSARIAL_SCHEMA",
@@ -269,8 +269,7 @@ class RunRecord:
     def _parsed(self, radius: float | str | None) -> float:
         """Return a radius as a number, None being the headline; "30 dB" is, under "snr", a ratio of amplitudes."""
         radius = self.headline if radius is None else radius
-        as_ratio = self.header.threat.norm == "snr" and isinstance(radius, str)
-        return (parse_snr if as_ratio else parse_radius)(radius)
+        return radius_of(radius, self.header.threat.norm) if isinstance(radius, str) else parse_radius(radius)
 
     def _on_grid(self, asked: float | str | None) -> float:
         """Return the evaluated radius that is asked for: 0.03137 is 8/255 here."""

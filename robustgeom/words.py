@@ -8,7 +8,16 @@ from fractions import Fraction
 from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
-__all__ = ["loudness_text", "p_text", "parse_radius", "parse_snr", "percent", "points", "radius_text"]
+__all__ = [
+    "loudness_text",
+    "p_text",
+    "parse_radius",
+    "parse_snr",
+    "percent",
+    "points",
+    "radius_of",
+    "radius_text",
+]
 
 
 def parse_radius(text: str | float) -> float:
@@ -43,6 +52,15 @@ def parse_snr(text: str | float) -> float:
     if not abs(decibels) <= 200:
         raise InputError("a signal-to-noise ratio in dB", got=repr(text), fix="eps=30dB")
     return float(10 ** (-decibels / 20))
+
+
+def radius_of(written: str | float, measure: str) -> float:
+    """Return a radius as it is written for a measure: by `parse_snr` for "snr", else by `parse_radius`.
+
+    >>> radius_of("20dB", "snr"), radius_of("0.1", "linf")
+    (0.1, 0.1)
+    """
+    return parse_snr(written) if measure == "snr" else parse_radius(written)
 
 
 def radius_text(radius: float, norm: str) -> str:

@@ -95,12 +95,12 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
     from robustgeom.harness.find import look_up
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.load import load_model
-    from robustgeom.words import parse_radius, parse_snr
+    from robustgeom.words import radius_of
 
-    norm = options["norm"] or load_suite(suite).norm
+    asked = load_suite(suite)
     parse_budget(options["budget"])
     if options["eps"] is not None:
-        (parse_snr if norm == "snr" else parse_radius)(options["eps"])
+        radius_of(options["eps"], options["norm"] or asked.norm)
     for reference in options["attacks"]:
         look_up(reference)
     for model in (*models, *filter(None, [options["surrogate"]])):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.pickled import read_pickle
+from robustgeom.data.places import data_folder, home
 from robustgeom.data.splits import positions, source_of
 from robustgeom.errors import ContentError, unknown
 
@@ -103,7 +103,7 @@ def download(name: str, folder: str | Path | None = None) -> Path:
     known = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
     if name not in known:
         raise unknown("data set to download", name, known)
-    source, root = known[name], _home() if folder is None else Path(folder)
+    source, root = known[name], home() if folder is None else Path(folder)
     try:
         download_url(source.url, str(root), source.filename, source.tgz_md5)
         with tarfile.open(root / source.filename) as archive:
@@ -128,13 +128,9 @@ def _split(original: _Original, split: str, data_dir: str | None) -> Dataset:
     )
 
 
-def _home() -> Path:
-    return Path.home() / ".cache" / "robustgeom"
-
-
 def _find(original: _Original, part: str, data_dir: str | None) -> list[Path]:
     """Return the files of a part, of the first version that is there."""
-    root = Path(data_dir or os.environ.get("ROBUSTGEOM_DATA") or _home())
+    root = data_folder(data_dir)
     for folder in (*(root / name for name in original.folders), root):
         for ending in ("", ".bin"):
             files = [folder / f"{name}{ending}" for name in original.files[part]]

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustgeom.data.dataset import Dataset
+from robustgeom.data.places import home
 from robustgeom.data.splits import positions, source_of
 from robustgeom.errors import ContentError
 
@@ -105,7 +106,7 @@ def _find(images_name: str, data_dir: str | None) -> Path:
 
 def _downloaded() -> list[Path]:
     """Return the folder of torchvision's download, fetched if need be; nothing where there is no network."""
-    root = Path.home() / ".cache" / "robustgeom"
+    root = home()
     folder = root / "FashionMNIST" / "raw"
     if _DEBIAN.is_dir() or folder.is_dir():
         return [folder]

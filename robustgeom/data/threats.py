@@ -10,7 +10,7 @@ from torch.linalg import vector_norm
 
 from robustgeom.errors import InputError
 from robustgeom.threat import Measure, Norm, ThreatModel, ball_of
-from robustgeom.words import parse_radius, parse_snr
+from robustgeom.words import parse_radius, parse_snr, radius_of
 
 __all__ = ["THREATS", "ThreatTable", "threat_table"]
 
@@ -113,7 +113,7 @@ def threat_table(data: str, norm: Measure, *, eps: str | float | None = None) ->
     0.1
     """
     if eps is not None:
-        radius = parse_snr(eps) if norm == "snr" else parse_radius(eps)
+        radius = radius_of(eps, norm)
         if norm == "corruption":
             return _severities(radius)
         if radius == 0:

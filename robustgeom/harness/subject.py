@@ -104,8 +104,8 @@ def subject(
 
 
 def _refuse_other_rate(module: nn.Module, data: Dataset) -> None:
-    for part in module.modules():
-        if data.rate is not None and isinstance(part, Hearing) and part.rate != data.rate:
+    for part in module.modules() if data.rate is not None else ():
+        if isinstance(part, Hearing) and part.rate != data.rate:
             got, fix = f"{data.rate} in {data.name}", "the rate that the model was trained at"
             raise InputError(f"{part.rate} samples a second, as the model hears", got=got, fix=fix)
 

@@ -89,8 +89,8 @@ def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example
         outcome = f"heard as {read}" if read != label else f"still heard as {label}"
         captions = (f"clean: {label}", f"attacked at {_ratio(clean[i], adversarial[i])}: {outcome}")
         sounds = tuple(
-            Sound(_wav(wave[i], rate), caption)
-            for wave, caption in zip((clean, adversarial), captions, strict=True)
+            Sound(_wav(both[i], rate), caption)
+            for both, caption in zip((clean, adversarial), captions, strict=True)
         )
         pictures = tuple(
             Picture(_uri(h[i][None, ::-1] / 255), f"cochleagram of sample {int(ids[i])}, {caption}", caption)
@@ -108,8 +108,8 @@ def _ratio(clean: NDArray[np.float32], attacked: NDArray[np.float32]) -> str:
     return radius_text(change / sound, "snr") if sound > 0 else "no ratio to silence"
 
 
-def _wav(wave_: NDArray[np.float32], rate: int) -> str:
-    steps = np.round(np.nan_to_num(np.clip(wave_, -1, 1)) * 32767).astype("<i2")
+def _wav(samples: NDArray[np.float32], rate: int) -> str:
+    steps = np.round(np.nan_to_num(np.clip(samples, -1, 1)) * 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

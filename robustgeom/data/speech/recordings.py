@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.folder import listing
+from robustgeom.data.places import data_folder
 from robustgeom.data.speech.sound import clip_of
 from robustgeom.data.speech.speakers import WORDS
 from robustgeom.data.speech.synthesis import RATE
@@ -91,8 +91,7 @@ def speech_commands(split: str = "eval", *, data_dir: str | None = None) -> Data
 
 
 def _root(data_dir: str | None) -> Path:
-    given = data_dir or os.environ.get("ROBUSTGEOM_DATA")
-    root = (Path(given) if given else Path.home() / ".cache" / "robustgeom") / _COMMANDS
+    root = data_folder(data_dir) / _COMMANDS
     missing = [name for name in _LISTS.values() if not (root / name).is_file()]
     if missing:
         fix = "torchaudio.datasets.SPEECHCOMMANDS(FOLDER, download=True), and --data-dir FOLDER"

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustgeom.data.dataset import Dataset
+from robustgeom.data.places import data_folder
 from robustgeom.data.speech.noise import babble, mixed, modulated, pink
 from robustgeom.data.speech.sound import read_sound
 from robustgeom.data.speech.speakers import SPEAKERS, WORDS, takes
@@ -89,9 +90,7 @@ def _shipped() -> tuple[NDArray[np.int16], _Rows, list[int]]:
 
 
 def _kept(split: str, data_dir: str | None) -> tuple[NDArray[np.int16], _Rows, list[int]]:
-    given = data_dir or os.environ.get("ROBUSTGEOM_DATA")
-    root = Path(given) if given else Path.home() / ".cache" / "robustgeom"
-    path = root / f"spoken-words-{VERSION}" / f"{split}.npz"
+    path = data_folder(data_dir) / f"spoken-words-{VERSION}" / f"{split}.npz"
     if not path.is_file():
         _write(path, *_made(split))
     try:
