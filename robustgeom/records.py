@@ -167,6 +167,10 @@ class RunRecord:
         np.minimum.at(shares, attacked["position"][near], attacked["correct_rate"][near])
         return shares
 
+    def undecided(self, radius: float | str = 0.0) -> float:
+        """Return the share in [0, 1] that counts as fallen at `radius` only because noise draws decided nothing."""
+        return float((self.robust_mask(radius, undecided=True) & ~self.robust_mask(radius)).mean())
+
     def accuracy_under(self, attack: str, radius: float | str) -> Interval:
         """Accuracy under one attack by itself at `radius` (for corruptions, the severity), a share in [0, 1].
 
@@ -358,9 +362,7 @@ def load_record(path: str | Path) -> RunRecord:
         record = _read_tables(folder, header)
         check_tables(folder, header, record.samples, record.tables, record.arrays)
     except (pa.ArrowException, OSError, SafetensorError, UnicodeDecodeError) as error:
-        raise ContentError(
-            "an intact run folder", got=f"{folder}: {error}", fix="evaluating again"
-        ) from error
+        raise _damaged("an intact run folder", f"{folder}: {error}") from error
     return record
 
 
@@ -380,18 +382,17 @@ def _read_header(path: Path) -> Header:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ContentError(
-            "a readable header.json", got=f"{path}: {error}", fix="evaluating again"
-        ) from error
+        raise _damaged("a readable header.json", f"{path}: {error}") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else f"no version, but {type(raw).__name__},"
     if version != SCHEMA_VERSION:
-        raise ContentError(
-            f"schema version {SCHEMA_VERSION}", got=f"{version} in {path}", fix="evaluating again"
-        )
+        raise _damaged(f"schema version {SCHEMA_VERSION}", f"{version} in {path}")
     try:
         return Header.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        got = f"{first['msg']} at {where} in {path}"
-        raise ContentError("a header that follows the schema", got=got, fix="evaluating again") from error
+        raise _damaged("a header that follows the schema", f"{first['msg']} at {where} in {path}") from error
+
+
+def _damaged(expected: str, got: str) -> ContentError:
+    return ContentError(expected, got=got, fix="evaluating again")

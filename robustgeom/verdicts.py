@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from robustgeom.records import CheckResult, RunRecord
 from robustgeom.stats import Interval
-from robustgeom.words import percent, radius_text
+from robustgeom.words import draw_words, percent, radius_text
 
 __all__ = [
     "REMEDY",
@@ -110,7 +110,8 @@ def _numbers(record: RunRecord, radius: float) -> str:
     bound = "" if record.header.status == "complete" else "at most "
     share = f"{bound}{percent(robust.value)} [{100 * robust.low:.0f}, {100 * robust.high:.0f}]"
     noisy = record.header.model.noise != "none"
-    draw = f" (single draw {percent(record.single_draw_accuracy_at(radius))})" if noisy else ""
+    drawn = (record.single_draw_accuracy_at(radius), record.undecided(radius)) if noisy else None
+    draw = f" ({draw_words(*drawn)})" if drawn else ""
     return f"Robust accuracy {share} at {place}{draw}, clean {clean}"
 
 

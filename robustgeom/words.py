@@ -9,6 +9,7 @@ from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
 __all__ = [
+    "draw_words",
     "loudness_text",
     "p_text",
     "parse_radius",
@@ -124,3 +125,12 @@ def p_text(p_value: float) -> str:
     ('p < 0.001', 'p = 0.031')
     """
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def draw_words(single: float, undecided: float) -> str:
+    """Say how often one noise draw is right, and for which share of samples the draws decided nothing.
+
+    >>> draw_words(0.355, 0.228), draw_words(0.9, 0)
+    ('single draw 35.5 %, undecided 22.8 %', 'single draw 90.0 %')
+    """
+    return f"single draw {percent(single)}" + (f", undecided {percent(undecided)}" if undecided else "")

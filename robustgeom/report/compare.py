@@ -27,8 +27,9 @@ class ModelResult:
     """One model's numbers, recomputed from its record; shares in [0, 1].
 
     `robust` lacks the headline radii that an unfinished run did not reach. `single_draw` is how often one noise
-    draw is right at those radii and, at 0, without attack; empty without noise. `certified` is what is certain at the
-    headline radii; empty without certificates.
+    draw is right at those radii and, at 0, without attack, and `undecided` the share that counts as fallen because
+    its draws decided nothing; both are empty without noise. `certified` is what is certain at the headline radii;
+    empty without certificates.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelResult:
     accuracy: Interval
     robust: dict[float, Interval]
     single_draw: dict[float, float]
+    undecided: dict[float, float]
     certified: dict[float, Interval]
     curve: tuple[tuple[float, Interval], ...]
     yields: tuple[AttackYield, ...]
@@ -254,13 +256,14 @@ def _result(name: str, record: RunRecord, headlines: tuple[float, ...]) -> Model
         raise InputError(f"clean predictions of {name}", got="none", fix="evaluating it again")
     grid = record.header.threat.grid
     reached = [r for r in headlines if _has(grid, r)]
-    noisy = record.header.model.noise != "none"
+    drawn = [0.0, *reached] if record.header.model.noise != "none" else []
     return ModelResult(
         name=name,
         record=record,
         accuracy=record.accuracy,
         robust={r: record.robust_accuracy_at(r) for r in reached},
-        single_draw={r: record.single_draw_accuracy_at(r) for r in ([0.0, *reached] if noisy else [])},
+        single_draw={r: record.single_draw_accuracy_at(r) for r in drawn},
+        undecided={r: record.undecided(r) for r in drawn},
         certified={r: record.certified_accuracy(r) for r in (headlines if record.certified else ())},
         curve=tuple((r, record.robust_accuracy_at(r)) for r in sorted({*grid, *reached})),
         yields=attack_yields(record, max(headlines)),

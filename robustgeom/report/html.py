@@ -39,7 +39,7 @@ from robustgeom.verdicts import (
     remedied,
     remedy_sentences,
 )
-from robustgeom.words import loudness_text, p_text, percent, points, radius_text
+from robustgeom.words import draw_words, loudness_text, p_text, percent, points, radius_text
 
 __all__ = ["render", "write_report"]
 
@@ -114,7 +114,7 @@ def _environment() -> Environment:
         "points": points,
         "rule_text": _rule_text,
     }
-    environment.globals["radius_text"] = radius_text
+    environment.globals |= {"radius_text": radius_text, "draw_words": draw_words}
     return environment
 
 

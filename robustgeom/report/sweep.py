@@ -182,10 +182,11 @@ def _peak(sweep: Sweep) -> list[Finding]:
     for end in (low, high):
         gain = _gain(sweep, best, end, radius, undecided=True, confidence=1 - 0.05 / len(between))
         text = f"{place}: between the ends best at rho {best:g} ({_share(sweep, best, radius)}), rho {end:g} "
-        text += f"{_share(sweep, end, radius)}, difference {points(gain)} (n={gain.n})"
+        text += f"{_share(sweep, end, radius, undecided=True)} with what is undecided there, "
+        text += f"difference {points(gain)} (n={gain.n})"
         found.append(Finding(gain.low > 0, gain, text))
     return found
 
 
-def _share(sweep: Sweep, rho: float, radius: float) -> str:
-    return percent(float(shares(sweep.levels[rho], radius).mean()))
+def _share(sweep: Sweep, rho: float, radius: float, *, undecided: bool = False) -> str:
+    return percent(float(shares(sweep.levels[rho], radius, undecided=undecided).mean()))

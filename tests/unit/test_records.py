@@ -88,6 +88,20 @@ def test_single_draw_accuracy_by_hand(make_record):
         record.single_draw_accuracy_at(0.3)
 
 
+@pytest.mark.parametrize(("noise", "shares"), [("keyed", (0.25, 0.5)), ("none", (0, 0))])
+def test_what_draws_left_undecided_is_told_apart_by_hand(make_record, noise, shares):
+    plain = make_record(fooled={"x": [0.1, 0.2, 9, 9]}, grid=(0.0, 0.1, 0.2), headlines=(0.2,))
+    rows = plain.samples.to_pylist()
+    # Sample 10 falls at 0.1 for certain, 11 by draws that decide nothing; so is 13, wrong without attack.
+    undecided = {(11, 0.2), (13, 0.0)}
+    for row in rows:
+        row["near_tie"] = (row["sample_id"], row["radius"]) in undecided
+    samples = pa.Table.from_pylist(rows, schema=plain.samples.schema)
+    model = plain.header.model.model_copy(update={"noise": noise})
+    record = replace(plain, header=plain.header.model_copy(update={"model": model}), samples=samples)
+    assert (record.undecided(), record.undecided("0.2")) == shares
+
+
 def test_without_noise_single_draw_accuracy_is_robust_accuracy(make_record):
     record = make_record(fooled={"x": [0.1, 0.2, 9, 9]}, grid=(0.0, 0.1, 0.2), headlines=(0.2,))
     assert record.single_draw_accuracy == record.accuracy.value

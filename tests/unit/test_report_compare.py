@@ -193,15 +193,23 @@ def test_a_single_draw_is_reported_with_noise_only(make_record, tmp_path):
     rates = np.where(np.asarray(noisy.samples["attack"]) == "clean", 0.9, 0.35)
     column = noisy.samples.column_names.index("correct_rate")
     samples = noisy.samples.set_column(column, "correct_rate", pa.array(rates))
+    # Sample 16 fell at 0.1 only because its draws decided nothing.
+    ids, radii = np.asarray(samples["sample_id"]), np.asarray(samples["radius"])
+    ties = pa.array((ids == 16) & (radii == 0.1))
+    samples = samples.set_column(samples.column_names.index("near_tie"), "near_tie", ties)
     comparison = compare([type(noisy)(noisy.header, samples), make_record("plain", clean=CLEAN, fooled=WEAK)])
     assert comparison.models[0].single_draw == pytest.approx({0.0: 0.9, 8 / 255: 0.35, 0.1: 0.35})
-    assert comparison.models[1].single_draw == {}
+    assert comparison.models[0].undecided == pytest.approx({0.0: 0, 8 / 255: 0, 0.1: 0.1})
+    assert comparison.models[1].single_draw == comparison.models[1].undecided == {}
     rows = _read(comparison.to_csv(tmp_path)[0])
     assert [r["single_draw"][:4] for r in rows] == ["0.35", "0.35", "", ""]
+    assert [r["undecided"] for r in rows] == ["0.0", "0.1", "", ""]
     content = json.loads(comparison.save_json(tmp_path / "c.json").read_text())
     assert [d["radius"] for d in content["models"][0]["single_draw"]] == [0.0, 8 / 255, 0.1]
     page = write_report(comparison, tmp_path / "report.html").read_text()
-    assert page.count("<small>single draw 35.0 %</small>") == 2
+    assert page.count("<small>single draw 35.0 %</small>") == 1
+    assert page.count("<small>single draw 35.0 %, undecided 10.0 %</small>") == 1
+    assert "at linf 0.1 (single draw 35.0 %, undecided 10.0 %), clean" in page
     assert page.count("<small>single draw 90.0 %</small>") == 1
 
 

@@ -192,6 +192,20 @@ def test_verdicts_come_before_everything_else(text):
     assert "is suspicious because" not in flat  # said once, in the verdict line
 
 
+def test_of_many_models_the_doubtful_and_the_largest_differences_are_on_top(make_record, tmp_path):
+    broken = [CheckResult(name="step", status="fail", value=0.5, message="loss falls")]
+    nets = [make_record(f"net-{i}", checks=broken if i == 4 else ()) for i in range(8)]
+    text = write_report(compare(nets), tmp_path / "p.html").read_text()
+    top, folded, more = text.partition("<nav")[0].partition('id="main"')[0].split("<details>")
+    listed = re.compile("<li><strong>(net-.)</strong>")
+    assert (listed.findall(top), len(listed.findall(folded))) == (["net-4"], 7)
+    assert "7 of 8 models: " in folded
+    against = re.compile("net-. .* than net-.")
+    assert "1 more comparison at linf 0.1" in more
+    assert len(against.findall(folded)) == 6
+    assert len(against.findall(more)) == 1
+
+
 def test_failed_checks_come_first_and_passed_ones_open_on_their_number(make_record, tmp_path):
     def check(name, status):
         action = "" if status == "pass" else f"mend {name}"
