@@ -12,6 +12,7 @@ __all__ = [
     "ANALYZER_COLUMNS",
     "CERTIFICATE_SCHEMA",
     "CLEAN",
+    "PLAIN_FRONT_ENDS",
     "SAMPLE_SCHEMA",
     "SCHEMA_VERSION",
     "CheckResult",
@@ -94,6 +95,10 @@ CERTIFICATE_SCHEMA = pa.schema(
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+PLAIN_FRONT_ENDS = ("none", "cochlea")
+"""What a standard network may begin with: nothing, or what turns a waveform into a picture."""
 
 
 class ModelInfo(_Frozen):

@@ -22,6 +22,7 @@ from robustgeom.report.findings import (
 )
 from robustgeom.report.sweep import interior_peak, nearest_to_three, noise_beyond_filters, noise_costs_clean
 from robustgeom.report.tables import INPUT, logit_values, manifold_values, stages
+from robustgeom.schema import PLAIN_FRONT_ENDS
 from robustgeom.stats import Interval, bootstrap
 from robustgeom.words import percent, points, radius_text
 
@@ -130,8 +131,8 @@ def noise_helps(records: Sequence[RunRecord]) -> list[Finding]:
     Rule: at the positive radius of the common grid where the standard network keeps closest to 40 % (seeds
     averaged; the smaller radius on a tie), the stochastic network of the same family, not adversarially
     trained, is at least 15 points more robust, and the 95 % paired bootstrap interval over samples lies above
-    0. Of several noise levels the one nearest to rho = 3 on a logarithmic axis is taken, and a V1 front end where there
-    is one. A record with a failed check leaves the claim untested: its robust accuracy cannot be believed.
+    0. Of several noise levels the one nearest to rho = 3 on a logarithmic axis is taken, of a V1 front end or else a
+    cochleagram where there is one. A record with a failed check leaves the claim untested: its robust accuracy cannot be believed.
     """
     families = [f for f in _families(records) if f.standard and _plain_noise(f)]
     if not families:
@@ -209,7 +210,7 @@ def _families(records: Sequence[RunRecord]) -> list[_Family]:
             family.trained.append(record)
         if stochastic:
             family.stochastic.append(record)
-        if not trained and not stochastic and model.front_end == "none" and is_standard(model):
+        if not trained and not stochastic and model.front_end in PLAIN_FRONT_ENDS and is_standard(model):
             family.standard.append(record)
     for family in found.values():
         refuse_other_samples([*family.standard, *family.trained, *family.stochastic])

@@ -63,11 +63,13 @@ def sweeps(records: Sequence[RunRecord]) -> list[Sweep]:
 
 
 def nearest_to_three(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records of the noise level nearest to rho = 3 (in the log), of a V1 front end where there is one.
+    """Return the records of the noise level nearest to rho = 3 (in the log), of one front end where it is a known one.
 
+    That is a V1 front end, else a cochleagram with Gaussian noise after its compression, else any.
     rho = 3 is about the noise of the CIFAR network released with Dapello et al. 2021.
     """
-    fronted = [r for r in records if r.header.model.front_end == "vone"] or list(records)
+    by = {f: [r for r in records if r.header.model.front_end == f] for f in ("vone", "cochlea")}
+    fronted = by["vone"] or by["cochlea"] or list(records)
     levels = {r.header.model.rho for r in fronted}
     best = min(levels, key=lambda rho: abs(math.log(max(rho, 1e-9) / 3)), default=0.0)
     return [r for r in fronted if r.header.model.rho == best]

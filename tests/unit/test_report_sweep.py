@@ -154,6 +154,18 @@ def test_noise_helps_takes_the_level_nearest_to_three_and_no_front_end_for_stand
     assert judge(CLAIM["noise-helps"], good).status == "not tested"
 
 
+def test_of_waveforms_the_network_without_noise_is_both_twin_and_standard(level):
+    def heard(rho, small, name=None, **model):
+        return level(rho, 0.9, small, 0.1, name=name, **{"front_end": "cochlea", "family": "words", **model})
+
+    before = heard(3.0, 0.1, front_end="cochlea-before", name="before")
+    nets = [heard(0.0, 0.4), heard(1.0, 0.5), before, heard(10.0, 0.6)]
+    assert [r.header.model.rho for r in nearest_to_three(nets[1:])] == [1.0]
+    result = judge(CLAIM["noise-helps"], nets)
+    assert result.effect == pytest.approx(0.1)
+    assert [list(s.levels) for s in sweeps(nets)] == [[0.0, 1.0, 10.0]]
+
+
 def test_the_page_draws_the_sweep_with_its_table(good):
     comparison = compare(good, claims=CLAIMS)
     (figure,) = sweep_figures(comparison)

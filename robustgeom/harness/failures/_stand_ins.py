@@ -16,6 +16,7 @@ from robustgeom.harness.subject import subject
 from robustgeom.models.bpda import bpda
 from robustgeom.models.card import ModelCard, read_card
 from robustgeom.models.noise import noise_off
+from robustgeom.schema import PLAIN_FRONT_ENDS
 
 __all__ = ["PASS_THROUGH", "blocked", "pass_through", "surrogate"]
 
@@ -42,10 +43,11 @@ def surrogate(battle: Battle) -> str | None:
 
 
 def _plain(card: ModelCard) -> bool:
-    """Return whether a model is a network without noise or front end, trained on nothing but its clean samples."""
+    """Return whether a model is a network without noise or special front end, trained on its clean samples alone."""
     objective = card.training.objective if card.training else "standard"
     noisy = card.rho > 0 or "noise-off" in card.variants
-    return not noisy and (card.threat, card.front_end, objective) == ("none", "none", "standard")
+    plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective) == ("none", "standard")
+    return plain and not noisy
 
 
 def pass_through(battle: Battle) -> str | None:
