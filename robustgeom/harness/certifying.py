@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
@@ -48,7 +49,7 @@ class Certified(Protocol):
 
 def offered(battle: Battle) -> nn.Module | None:
     """Return the form of the network that offers certificates, None where there is none, or none is asked for."""
-    if battle.suite.certify is None or battle.table.norm not in BALLS or battle.budget.limited:
+    if battle.suite.certify is None or battle.table.ball not in BALLS or battle.budget.limited:
         return None
     forms = (battle.subject.engine, battle.subject.module)
     return next((form for form in forms if isinstance(form, Smoothed | Certified)), None)
@@ -113,8 +114,12 @@ def _checked(radius: object, count: int) -> Tensor:
 
 
 def _rows(battle: Battle, facts: dict[str, Any], rows: Tensor, entry: Entry) -> list[dict[str, Any]]:
-    part, under, kept = battle.data.take(rows), cast(Norm, battle.table.norm), entry.tensors
-    columns = (part.ids, part.labels, kept["prediction"], kept["p_lower"].expand(len(rows)), kept["radius"])
+    part, kept = battle.data.take(rows), entry.tensors
+    # Radii of this run may be ratios to each sample's norm.
+    unit = torch.as_tensor(battle.table.threat(1.0, part.inputs, part.domain).eps).double().expand(len(rows))
+    inside = partial(inscribed, of=facts["norm"], under=battle.table.ball, dimension=facts["dimension"])
+    bounds = kept["p_lower"].expand(len(rows))
+    columns = (part.ids, part.labels, kept["prediction"], bounds, kept["radius"], unit)
     return [
         {
             "sample_id": sample,
@@ -123,9 +128,9 @@ def _rows(battle: Battle, facts: dict[str, Any], rows: Tensor, entry: Entry) -> 
             "p_lower": None if math.isnan(bound) else float(bound),
             "norm": facts["norm"],
             "own_radius": float(radius),
-            "radius": inscribed(float(radius), of=facts["norm"], under=under, dimension=facts["dimension"]),
+            "radius": inside(float(radius)) / float(size),
         }
-        for sample, label, prediction, bound, radius in zip(*columns, strict=True)
+        for sample, label, prediction, bound, radius, size in zip(*columns, strict=True)
     ]
 
 

@@ -132,7 +132,8 @@ def noise_helps(records: Sequence[RunRecord]) -> list[Finding]:
     averaged; the smaller radius on a tie), the stochastic network of the same family, not adversarially
     trained, is at least 15 points more robust, and the 95 % paired bootstrap interval over samples lies above
     0. Of several noise levels the one nearest to rho = 3 on a logarithmic axis is taken, of a V1 front end or else a
-    cochleagram where there is one. A record with a failed check leaves the claim untested: its robust accuracy cannot be believed.
+    cochleagram where there is one. A record with a failed check leaves the claim untested: its robust accuracy cannot
+    be believed.
     """
     families = [f for f in _families(records) if f.standard and _plain_noise(f)]
     if not families:

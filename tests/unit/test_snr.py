@@ -14,7 +14,7 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import load_dataset
 from robustgeom.data.threats import ThreatTable, threat_table
 from robustgeom.errors import InputError
-from robustgeom.harness.spec import AttackSpec, Suite
+from robustgeom.harness.spec import AttackSpec, Certification, Suite
 from robustgeom.harness.verify import verify
 from robustgeom.models.build import build
 from robustgeom.records import load_record
@@ -95,6 +95,32 @@ def test_a_linear_network_falls_exactly_where_it_should(linear, attack, tmp_path
     found = verify(load_record(record.save(tmp_path / "run")), model=model, data=data)
     assert (found.refuted, found.outside, found.unkept) == ([], [], [])
     assert found.claims == int((~record.robust_mask()).sum()) > 15
+
+
+class Certain(nn.Module):
+    """A linear network that knows how far each waveform is from its boundary."""
+
+    certified_norm = "l2"
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        return self.linear(x)
+
+    def certified_radius(self, x):
+        logits, way = self(x), self.linear.weight[0] - self.linear.weight[1]
+        return (logits[:, 0] - logits[:, 1]).abs() / way.norm()
+
+
+def test_certificates_are_ratios_to_each_sample(linear):
+    model, data, falls_at = linear
+    asked = suite(PGD).model_copy(update={"certify": Certification(draws=10, selection_draws=5, alpha=0.1)})
+    record = rg.evaluate(Certain(model).eval(), data, asked, options=rg.RunOptions(eps="20dB", analyze=False))
+    assert record.certified_radii() == pytest.approx(falls_at, rel=1e-4)
+    assert record.certified_accuracy("20dB").value == pytest.approx((falls_at > 0.1).mean())
+    assert [c.status for c in record.checks if c.name == "certificates"] == ["pass"]
 
 
 def test_silence_is_refused_and_other_ways_to_write_a_radius_are_read(linear):
