@@ -1,8 +1,8 @@
 """Have the attacks on stochastic networks converged? Robust accuracy against EOT draws and against steps.
 
 `python benchmarks/convergence.py OUT.csv MODEL... [--n 200] [--eps 8/255]`: Auto-PGD on the margin with 50 steps and
-1, 3, 10, 30 and 100 draws a gradient, then with 10 draws and 10 to 400 steps; rows that OUT.csv has already are not
-measured again. On one core a V1 front end takes about half an hour.
+1, 3, 10, 30 and 100 draws a gradient, then with 10 draws and 10 to 200 steps; rows that OUT.csv has already are not
+measured again. On one core a V1 front end takes about twenty minutes. `--table` prints what OUT.csv holds as Markdown.
 """
 
 import csv
@@ -15,7 +15,7 @@ import torch
 import robustgeom as rg
 from robustgeom.harness.spec import AttackSpec, Suite
 
-DRAWS, STEPS = (1, 3, 10, 30, 100), (10, 25, 50, 100, 200, 400)
+DRAWS, STEPS = (1, 3, 10, 30, 100), (10, 25, 50, 100, 200)
 COLUMNS = ("model", "norm", "eps", "draws", "steps", "n", "value", "low", "high", "passes", "seconds")
 
 
@@ -39,14 +39,35 @@ def measured(name, n, eps, draws, steps):
     return (name, "linf", eps, draws, steps, n, *shares, passes, f"{totals.seconds:.0f}")
 
 
+def share(row):
+    """Return robust accuracy with its interval."""
+    value, low, high = (100 * float(row[k]) for k in ("value", "low", "high"))
+    return f"{value:.1f} % [{low:.0f}, {high:.0f}]"
+
+
+def table(rows):
+    """Return rows as a Markdown table: a line a model, robust accuracy by draws at 50 steps, by steps at 10 draws."""
+    places = [(str(d), "50") for d in DRAWS] + [("10", str(s)) for s in STEPS if s != 50]
+    heads = ["model", *(f"{d} draw{'s' * (d != '1')}, {s} steps" for d, s in places)]
+    lines = [heads, ["---"] * len(heads)]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        by = {(r["draws"], r["steps"]): r for r in rows if r["model"] == name}
+        lines.append([name, *(share(by[place]) if place in by else "" for place in places)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main():
     torch.set_num_threads(1)
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--eps", default="8/255")
     given = parser.parse_args()
+    if given.table:
+        print(table(list(csv.DictReader(given.out.open()))))
+        return
     known = list(csv.reader(given.out.open())) if given.out.exists() else [list(COLUMNS)]
     done = {tuple(row[:6]) for row in known}
     if not given.out.exists():

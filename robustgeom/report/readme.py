@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from robustgeom import content
+from robustgeom.words import radius_text
 
 __all__ = ["readmes"]
 
+_QUOTED: dict[str, tuple[str, Measure]] = {
+    "fashion-mnist": ("zoo-linf", "linf"),
+    "spoken-words": ("audio-snr", "snr"),
+}
+"""Which suite's figures stand in the zoo's table of a data set."""
 _BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
 
 
@@ -77,27 +83,34 @@ def _suites() -> str:
 
 
 def _zoo() -> str:
-    columns = (
-        "model",
-        "trained against",
-        "rho",
-        "clean, 10,000 test images",
-        "robust at linf 8/255 (suite zoo-linf, n = 500)",
-        "at 0.1",
-    )
-    return _table(columns, (_zoo_row(card) for card in _cards("model")))
+    cards = _cards("model")
+    quoted = [data for data in _QUOTED if any(c["data"] == data for c in cards)]
+    return "\n\n".join(_zoo_table(data, [c for c in cards if c["data"] == data]) for data in quoted)
 
 
-def _zoo_row(card: dict[str, Any]) -> list[str]:
+def _zoo_table(data: str, cards: list[dict[str, Any]]) -> str:
+    suite = _QUOTED[data]
+    figures = [f for card in cards for f in card.get("figures", []) if f["suite"] == suite]
+    places = sorted({(f["eps"], f["norm"]) for f in figures if f["eps"]})
+    robust = (f"robust at {norm} {radius_text(radius, norm)}" for radius, norm in places)
+    rows = (_zoo_row(card, suite, [radius for radius, _ in places]) for card in cards)
+    table = _table(("model", "trained against", "rho", "clean, all test samples", *robust), rows)
+    counts = sorted({str(f["n"]) for f in figures})
+    said = f"Robust: suite `{suite}`, n = {', '.join(counts)}.\n\n" if counts else ""
+    return f"## {data}\n\n{said}{table}"
+
+
+def _zoo_row(card: dict[str, Any], suite: str, places: Iterable[float]) -> list[str]:
     facts = json.loads(content.find("model", card["name"]).with_name("expected.json").read_text())
-    robust = [_robust(card.get("figures", []), radius) for radius in (8 / 255, 0.1)]
+    found = [f for f in card.get("figures", []) if f["suite"] == suite]
     clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
-    return [f"[{card['name']}]({card['name']}/card.toml)", card["threat"], f"{card['rho']:g}", clean, *robust]
+    link = f"[{card['name']}]({card['name']}/card.toml)"
+    return [link, card["threat"], f"{card['rho']:g}", clean, *(_robust(found, radius) for radius in places)]
 
 
 def _robust(figures: list[dict[str, Any]], radius: float) -> str:
-    """Say the card's figure of the suite zoo-linf at `radius` with its interval, where it has one."""
-    found = [f for f in figures if f["suite"] == "zoo-linf" and math.isclose(f["eps"], radius)]
+    """Say the figure at `radius` with its interval, where there is one."""
+    found = [f for f in figures if math.isclose(f["eps"], radius)]
     if not found:
         return ""
     value, low, high = (100 * found[0][k] for k in ("value", "low", "high"))
