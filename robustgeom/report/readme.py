@@ -14,10 +14,7 @@ from robustgeom.words import radius_text
 
 __all__ = ["readmes"]
 
-_QUOTED: dict[str, tuple[str, Measure]] = {
-    "fashion-mnist": ("zoo-linf", "linf"),
-    "spoken-words": ("audio-snr", "snr"),
-}
+_QUOTED = {"fashion-mnist": "zoo-linf", "spoken-words": "audio-snr"}
 """Which suite's figures stand in the zoo's table of a data set."""
 _BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
 
