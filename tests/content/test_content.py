@@ -120,16 +120,22 @@ def test_noise_over_signal_variance_is_the_ratio_on_the_card(name):
     assert float(noise / signal) == pytest.approx(read_card(name).rho, rel=0.05)
 
 
-FAMILY = {recipe.name: recipe for recipe in read_family(ROOT / "zoo" / "family.toml")}
+FAMILIES = {name: read_family(ROOT / "zoo" / f"{name}.toml") for name in ("family", "speech")}
+SHIFTS = {
+    "family": {(False, 1), (True, 0)},
+    "speech": {(False, 800), (True, 800)},
+}  # by whether training attacks
+FAMILY = {recipe.name: recipe for recipes in FAMILIES.values() for recipe in recipes}
 
 
-def test_the_familys_recipes_are_matched():
-    """One optimiser and augmentation throughout, but for epochs, and for shifts where training attacks."""
-    settings = [r.optimiser.model_dump(exclude={"epochs"}) for r in FAMILY.values()]
+@pytest.mark.parametrize("file", FAMILIES)
+def test_the_recipes_of_a_family_are_matched(file):
+    """One optimiser and augmentation throughout, but for epochs, and for shifts of images where training attacks."""
+    recipes = FAMILIES[file]
+    settings = [(r.optimiser.model_dump(exclude={"epochs"}), r.averaging, r.family) for r in recipes]
     assert all(s == settings[0] for s in settings)
-    assert {r.family for r in FAMILY.values()} == {"fmnist-resnet"}
-    assert {r.averaging.decay for r in FAMILY.values()} == {0.999}
-    assert all((r.augmentation.shift == 0) == (r.objective.eps > 0) for r in FAMILY.values())
+    assert len({r.augmentation.model_copy(update={"shift": 0}).model_dump_json() for r in recipes}) == 1
+    assert {(r.objective.eps > 0, r.augmentation.shift) for r in recipes} == SHIFTS[file]
 
 
 @pytest.mark.parametrize("name", sorted(set(FAMILY) & set(MODELS)))
@@ -145,7 +151,7 @@ def test_clean_accuracies_are_what_the_project_asks_of_its_models():
     clean = {}
     for name in MODELS:
         facts = promises(name)
-        assert facts["test_n"] == 10_000
+        assert facts["test_n"] == {"fashion-mnist": 10_000, "spoken-words": 1_520}[read_card(name).data]
         clean[name] = facts["test_correct"] / facts["test_n"]
     assert clean["fmnist-cnn-standard"] >= 0.90
     assert clean["fmnist-resnet-standard"] >= 0.925
