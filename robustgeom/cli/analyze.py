@@ -42,7 +42,7 @@ def _listed(context: click.Context, parameter: click.Parameter, text: str | None
     show_default=True,
     callback=_listed,
     help="class, class-attacked, attack, noise, translations; with noise in the network also own-noise, "
-    "frozen-noise, frozen-perturbation.",
+    "frozen-noise, frozen-perturbation; of spoken-words also speaker, accent and background.",
 )
 @click.option("--stages", callback=_listed, help="Module names [default: the model's own stages].")
 @click.option(

@@ -143,20 +143,22 @@ def analyze(
     """Measure the geometry of manifolds at every stage of a model.
 
     model, data: as for `evaluate`. geometry: what to measure, by name. manifolds: class, class-attacked, attack, noise,
-    translations; for a noisy model own-noise, frozen-noise, frozen-perturbation; or names in `groups`, which maps names
-    of your own to label columns (n,) of the data. stages: module names, by default those the model declares or its
-    direct children; input and logits are always measured. Numbers have no units, unless a measure says so. What cannot
-    be measured is a note; where that is everything, its error is raised. Bad input raises a `UserError`.
+    translations; for a noisy model own-noise, frozen-noise, frozen-perturbation; facts of the data, such as speaker,
+    with a manifold for each value; or names in `groups`, which maps names of your own to label columns (n,) of the
+    data. stages: module names, by default those the model declares or its direct children; input and logits are always
+    measured. Numbers have no units, unless a measure says so. What cannot be measured is a note; where that is
+    everything, its error is raised. Bad input raises a `UserError`.
 
     >>> options = AnalysisOptions(points=5, features=50, n_t=10)
     >>> found = analyze("fmnist-cnn-standard", stages=["conv1"], options=options)
     >>> sorted(set(found.table["stage"].to_pylist())), found.notes
     (['conv1', 'input', 'logits'], ())
     """
-    columns = _columns(groups)
-    measured = _known(geometry, "geometry", GEOMETRY)
+    measured, given = _known(geometry, "geometry", GEOMETRY), _columns(groups)
+    taken = samples(data, options.split, options.data_dir)
+    columns = {**{name: fact for name, fact in taken.facts.items() if name not in KINDS}, **given}
     kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
-    under_test, found = subject(model, samples(data, options.split, options.data_dir), device=options.device)
+    under_test, found = subject(model, taken, device=options.device)
     refuse_probabilities(under_test, found)
     threat = _threat(found, options) if set(kinds) & set(THREATENED) else None
     builder = _builder(under_test, found, threat, options)

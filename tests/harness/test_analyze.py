@@ -11,6 +11,7 @@ import robustgeom as rg
 from robustgeom.errors import InputError, OutputError, UnknownNameError
 from robustgeom.harness.suite import Analysis as Settings
 from robustgeom.harness.suite import AttackSpec, load_suite
+from robustgeom.models.build import build
 from robustgeom.records import ANALYZER_COLUMNS
 
 SMALL = {"n_images": 3, "points": 4, "features": 40, "n_t": 10, "eot": 2}
@@ -214,6 +215,17 @@ def test_a_label_column_of_ones_own_makes_manifolds():
     )
     assert {r["manifold"] for r in rows(found, condition="pose")} == {"left", "middle", "right", "all"}
     assert {r["P"] for r in rows(found, condition="clean")} == {10}
+
+
+def test_what_a_data_set_knows_of_its_samples_makes_manifolds():
+    data = rg.load_dataset("spoken-words", split="eval")
+    words = build("cochlear", {"back_end": "pooled_cnn"}).eval()
+    options = rg.AnalysisOptions(points=4, features=40, n_t=10)
+    found = rg.analyze(words, data, manifolds=["class", "speaker"], stages=["conv"], options=options)
+    assert {r["manifold"] for r in rows(found, condition="speaker")} == {*data.facts["speaker"], "all"}
+    assert {r["P"] for r in rows(found, condition="speaker")} == {19}
+    with pytest.raises(UnknownNameError, match="try speaker"):
+        rg.analyze(words, data, manifolds=["speakers"], options=options)
 
 
 @pytest.mark.parametrize(
