@@ -24,7 +24,8 @@ from robustgeom.threat import ball_of, distance
 
 __all__ = ["Verification", "verify"]
 
-_SLACK = 1e-5  # of the radius, and absolutely: what clipping rounds
+_SLACK = 1e-5  # of the radius: how precisely attacks reach it
+_POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}  # of the dimension, by which rounding of components adds up
 _KEY = ("sample_id", "attack", "radius")
 
 
@@ -225,14 +226,17 @@ def _outside(record: RunRecord, samples: Dataset, kept: _Kept, points: Tensor) -
     """Return which points (k,) are not finite, not in the domain, or farther from their sample than the radius."""
     (low, high), norm = record.header.data.domain, record.header.threat.norm
     flat = points.flatten(1).double()
-    bad = ~((flat >= low - _SLACK) & (flat <= high + _SLACK)).all(1)  # NaN is in no range
+    sizes = torch.cat([samples.inputs.flatten(), flat.nan_to_num(0, 0, 0).flatten()]).abs()
+    ulp = torch.finfo(torch.float32).eps * float(sizes.max())
+    bad = ~((flat >= low - ulp) & (flat <= high + ulp)).all(1)  # NaN is in no range
     if norm in ("spatial", "corruption"):
         return bad
     inputs = samples.inputs[kept.rows].double()
     radii = torch.tensor([key[2] for key in kept.keys], dtype=torch.float64)
     radii = radii * distance(inputs, torch.zeros_like(inputs), "l2") if norm == "snr" else radii
-    moved = distance(points.double(), inputs, ball_of(norm))
-    return bad | ~(moved <= radii * (1 + _SLACK) + _SLACK)
+    ball = ball_of(norm)
+    moved, rounded = distance(points.double(), inputs, ball), ulp * flat.shape[1] ** _POWERS.get(ball, 0.0)
+    return bad | ~(moved <= radii * (1 + _SLACK) + rounded)
 
 
 def _clean_differences(record: RunRecord, battle: Battle) -> int:

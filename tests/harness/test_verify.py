@@ -79,7 +79,7 @@ def _clean(record):
     return data.ids, [x.numpy().astype("<f4").tobytes() for x in data.inputs]
 
 
-@pytest.mark.parametrize("delta", [0.01, float("nan")])
+@pytest.mark.parametrize("delta", [1e-5, 0.01, float("nan")])
 def test_an_input_beyond_the_radius_or_out_of_range_is_outside(record, delta):
     found = rg.verify(with_points(record, lambda rows: moved(rows, delta)))
     assert not found.holds
