@@ -7,6 +7,7 @@ from typing import Any
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._case import BALLS, GRADIENT_FREE
 from robustgeom.harness.failures._stand_ins import pass_through, surrogate
+from robustgeom.harness.failures.variants import untried
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.models.variants import variant_names
 from robustgeom.records import CheckResult
@@ -26,6 +27,7 @@ ANSWERS = {
     "random search": ("steps", "stand-in", "search"),
     "EOT convergence": ("noise",),
     "white box": ("steps",),
+    "variants": ("variant",),
     "transfer": ("stand-in",),
     "black box": ("steps", "stand-in", "search"),
     "logit scale": ("loss",),
@@ -48,7 +50,7 @@ def remedies(checks: list[CheckResult], battle: Battle) -> dict[str, tuple[Attac
     if battle.table.ball not in BALLS:
         return found
     fired = [check.name for check in checks if check.status != "pass"]
-    for kind in ("loss", "noise", "stand-in", "steps", "search"):
+    for kind in ("loss", "noise", "variant", "stand-in", "steps", "search"):
         answered = [name for name in fired if kind in ANSWERS.get(name, ())]
         for spec in _attacks(kind, battle) if answered else ():
             names = found.setdefault(spec.name, (spec, []))[1]
@@ -76,6 +78,9 @@ def _attacks(kind: str, battle: Battle) -> list[AttackSpec]:
         return [square] if battle.table.ball in ("linf", "l2") else []
     if kind == "noise":
         return _noise(battle)
+    if kind == "variant":
+        names = untried(battle.subject.module, battle.suite.attacks)
+        return [_spec(f"variant {name}", "apgd", source=name, loss="margin") for name in names]
     sources = {"pass-through": pass_through(battle), "transfer": surrogate(battle)}
     return [
         _spec(n, "apgd", source=source, loss="margin") for n, source in sources.items() if source is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -235,7 +236,8 @@ def _outside(record: RunRecord, samples: Dataset, kept: _Kept, points: Tensor) -
     radii = torch.tensor([key[2] for key in kept.keys], dtype=torch.float64)
     radii = radii * distance(inputs, torch.zeros_like(inputs), "l2") if norm == "snr" else radii
     ball = ball_of(norm)
-    moved, rounded = distance(points.double(), inputs, ball), ulp * flat.shape[1] ** _POWERS.get(ball, 0.0)
+    moved = distance(points.double(), inputs, ball)
+    rounded = ulp * math.pow(flat.shape[1], _POWERS.get(ball, 0.0))
     return bad | ~(moved <= radii * (1 + _SLACK) + rounded)
 
 

@@ -36,7 +36,7 @@ def test_every_check_ran_or_says_why_not(record):
     ran = {check.name.lower().replace(" ", "_") for check in record.checks}
     left_out = record.header.plan["checks"]["left_out"]
     assert set(FAILURES) <= ran | set(left_out)
-    assert left_out == dict.fromkeys(["white_box", "eot_convergence"], "does not apply"), left_out
+    assert left_out == dict.fromkeys(["variants", "white_box", "eot_convergence"], "does not apply"), left_out
     assert all(check.status == "pass" or check.action for check in record.checks)
 
 
@@ -83,4 +83,8 @@ def test_checks_and_remedies_leave_the_model_and_the_callers_randomness_alone():
 
 
 def test_remedies_answer_checks_that_exist(record):
-    assert set(ANSWERS) <= {check.name for check in record.checks} | {"EOT convergence", "white box"}
+    assert set(ANSWERS) <= {check.name for check in record.checks} | {
+        "EOT convergence",
+        "white box",
+        "variants",
+    }

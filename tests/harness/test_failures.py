@@ -12,6 +12,7 @@ from robustgeom.harness.failures._stand_ins import _plain, blocked
 from robustgeom.harness.failures.black_box import black_box
 from robustgeom.harness.failures.dynamic_forward import dynamic_forward
 from robustgeom.harness.failures.planted_example import _plant
+from robustgeom.harness.remedies import remedies
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
@@ -253,6 +254,33 @@ def test_only_attacks_with_gradients_of_the_model_itself_are_white():
 def test_a_suite_with_gradients_needs_no_white_box_check():
     record = rg.evaluate("fmnist-cnn-pgd-at", options=OPTIONS)
     assert all(c.name != "white box" for c in record.checks)
+
+
+class Stuck(nn.Module):
+    """A network behind a step that is the identity with hardly a slope, and a variant that has the true one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.variants = {"open": inner}
+
+    def forward(self, x):
+        return self.inner(x.detach() + (x - x.detach()) * torch.linspace(-1, 0.1, 28))
+
+
+def test_a_variant_that_the_suite_did_not_use_is_tried_and_answered():
+    model = Stuck(rg.load_model("fmnist-cnn-standard")).eval()
+    record = rg.evaluate(model, options=OPTIONS)
+    found = check(record, "variants")
+    assert (found.status, found.value > 0.2) == ("fail", True)
+    assert "gradients of the variant open fool" in found.message
+    suite = load_suite("quick-linf")
+    along = [spec.model_copy(update={"source": "open"}) for spec in suite.attacks]
+    told = rg.evaluate(model, suite=suite.model_copy(update={"attacks": along}), options=OPTIONS)
+    assert "variants" not in [c.name for c in told.checks]
+    assert told.robust_accuracy.value < record.robust_accuracy.value - 0.2
+    answer, answered = remedies([found], a_case(model).battle)["remedy: variant open"]
+    assert (answer.source, answered) == ("open", ["variants"])
 
 
 def test_only_plainly_trained_networks_without_noise_stand_in_for_others():

@@ -5,6 +5,7 @@ from robustgeom.registry import Registry
 __all__ = ["FAILURES", "WEIGHTS"]
 
 WEIGHTS = {
+    "variants": 12,
     "white_box": 20,
     "gradients": 2,
     "gradient_agreement": 2,
