@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from robustgeom.harness.options import Interrupted, RunOptions
     from robustgeom.harness.suite import Suite, load_suite
     from robustgeom.harness.verify import verify
+    from robustgeom.models.calibrate import calibrate
     from robustgeom.models.load import load_model
     from robustgeom.models.variants import variant
     from robustgeom.records import RunRecord, load_record
@@ -37,6 +38,7 @@ __all__ = [
     "UserError",
     "analyze",
     "bpda",
+    "calibrate",
     "compare",
     "evaluate",
     "load_dataset",
@@ -67,6 +69,7 @@ _HOMES = {
     "UserError": "errors",
     "analyze": "harness.analyze",
     "bpda": "models.bpda",
+    "calibrate": "models.calibrate",
     "compare": "report",
     "evaluate": "harness.evaluate",
     "load_dataset": "data.load",

@@ -9,11 +9,12 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from robustgeom.errors import ContentError, OutputError
+from robustgeom.errors import ContentError, OutputError, closest
 
 __all__ = ["new_folder", "parsed", "read_toml", "refuse_existing", "write_bytes", "write_text"]
 
@@ -37,10 +38,42 @@ def parsed(fields: object, path: str | Path, schema: type[Schema], kind: str) ->
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        got = f"{first['msg']} at {where} in {path}"
-        raise ContentError(f"a valid {kind}", got=got, fix="correcting it") from error
+        # A field of another name is missing too: the misspelling says more.
+        first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+        wanted, got, fix = _said(first, schema)
+        raise ContentError(f"a valid {kind}{wanted}", got=f"{got} in {path}", fix=fix) from error
+
+
+def _said(error: ErrorDetails, schema: type[BaseModel]) -> tuple[str, str, str]:
+    """Return what a field should have been, what it was, and what to try, from the first complaint of a schema."""
+    path, kind = error["loc"], error["type"]
+    place = ".".join(map(str, path))
+    if kind == "extra_forbidden":
+        known = _fields(schema, path[:-1])
+        return "", f"the unknown field {place!r}", closest(str(path[-1]), known) if known else "removing it"
+    if kind == "missing":
+        return "", f"no {place!r}", f"adding {path[-1]!r}"
+    if kind == "value_error":  # a sentence of our own
+        return (
+            "",
+            error["msg"].removeprefix("Value error, ") + (f" at {place}" if place else ""),
+            "correcting it",
+        )
+    rule = error["msg"].removeprefix("Input should be ").replace("String should", "to")
+    return f" with {place}: {rule}", repr(error["input"]), f"another {place}"
+
+
+def _fields(schema: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the fields of a schema, or of the section at a path below it; none where that is no section."""
+    found: object = schema
+    for name in path:
+        field = found.model_fields.get(str(name)) if _is_section(found) else None
+        found = None if field is None else field.annotation
+    return list(found.model_fields) if _is_section(found) else []
+
+
+def _is_section(value: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -113,10 +113,9 @@ class RunRecord:
     def verdict(self) -> Verdict:
         """Whether the headline number can be believed: no check failed, and the run went to its end."""
         failed = [c for c in self.checks if c.status == "fail"]
-        reasons = [f"{c.name}: {c.message}" for c in failed]
         whole = self.header.status == "complete"
-        if not whole:
-            reasons.append(f"{self._cut_off}; the robust accuracy is an upper bound")
+        cut = [] if whole else [f"{self._cut_off}; the robust accuracy is an upper bound"]
+        reasons = [*cut, *(f"{c.name}: {c.message}" for c in failed)]
         evaluated = whole and not any(c.name in PRECONDITIONS for c in failed)
         return Verdict(not reasons, tuple(reasons), evaluated)
 

@@ -158,7 +158,9 @@ def _passes(record: RunRecord, passes: int, samples: dict[str, int]) -> str:
 
 def remedied(record: RunRecord) -> list[Remedied]:
     """Return what each remedy changed, by radius, in the order they ran; counted from the samples."""
-    names = list(dict.fromkeys(r.attack for r in record.header.remedies))
+    # An interrupted one has felled samples too, which the numbers before it must not count.
+    ran = {str(name) for name in np.unique(np.asarray(record.samples["attack"])) if name.startswith(REMEDY)}
+    names = list(dict.fromkeys([*(r.attack for r in record.header.remedies), *sorted(ran)]))
     stages = [_without(record, names[i:]) for i in range(len(names) + 1)]
     found = []
     for remedy in sorted(record.header.remedies, key=lambda r: r.radius):

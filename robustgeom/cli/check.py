@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 
 from robustgeom.cli.output import check_text, exit_code
-from robustgeom.errors import ContentError, UserError
+from robustgeom.errors import ContentError
 
 __all__ = ["check"]
 
@@ -40,24 +41,36 @@ def check(target: str, data: str) -> None:
 def _toml(path: Path) -> str:
     from robustgeom.harness.suite import load_suite
     from robustgeom.models.card import parse_card
-    from robustgeom.training.recipe import read_recipe
+    from robustgeom.training.preflight import refuse_misfit
+    from robustgeom.training.recipe import read_family, read_recipe
 
-    readers = {"card.toml": ("card", parse_card), "recipe.toml": ("recipe", read_recipe)}
-    if path.name in readers:
-        kind, read = readers[path.name]
-        read(path)
-        return kind
-    suite_error: UserError
+    def recipe(path: Path) -> None:
+        refuse_misfit(read_recipe(path))
+
+    def family(path: Path) -> None:
+        for one in read_family(path):
+            refuse_misfit(one)
+
+    readers = {
+        "card": ({"weights"}, parse_card),
+        "family of recipes": ({"models"}, family),
+        "recipe": ({"architecture", "objective", "optimiser", "optimizer"}, recipe),
+    }
+    fields = _fields(path)
+    for kind, (known, read) in readers.items():
+        if known & fields or path.name == f"{kind}.toml":
+            read(path)
+            return kind
+    load_suite(str(path))
+    return "suite"
+
+
+def _fields(path: Path) -> set[str]:
+    """Return the names at the top of a file, by which to tell what it is meant to be."""
     try:
-        load_suite(str(path))
-        return "suite"
-    except ContentError as error:
-        suite_error = error
-    try:
-        read_recipe(path)
-        return "recipe"
-    except ContentError:
-        raise suite_error from None
+        return set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContentError("a readable .toml file", got=f"{path}: {error}", fix="correcting it") from error
 
 
 def _model(reference: str, data: str) -> int:

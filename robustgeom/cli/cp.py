@@ -11,9 +11,9 @@ from robustgeom import content
 from robustgeom.errors import OutputError, unknown
 from robustgeom.files import new_folder, write_text
 
-__all__ = ["cp"]
+__all__ = ["NAMED", "cp", "found"]
 
-_KINDS = {"zoo": "model", "suite": "suite", "recipe": "model"}
+NAMED = {"zoo": "model", "suite": "suite", "recipe": "model"}
 
 
 @click.command()
@@ -26,7 +26,7 @@ def cp(name: str, dest: Path) -> None:
     DEST/NAME, which `robustgeom evaluate DEST/NAME` takes; a suite becomes DEST/NAME.toml, for --suite; a recipe
     likewise, for `robustgeom train`. Nothing is overwritten.
     """
-    kind, source = _found(name)
+    kind, source = found(name)
     target = dest / (source.parent.name if kind == "zoo" else source.name)
     if kind == "recipe":
         source, target = source.with_name("recipe.toml"), dest / f"{source.parent.name}.toml"
@@ -39,15 +39,18 @@ def cp(name: str, dest: Path) -> None:
     click.echo(str(target))
 
 
-def _found(name: str) -> tuple[str, Path]:
-    """Return which kind a name is of, and its file; raises `UnknownNameError` with the closest names of both kinds."""
+def found(name: str) -> tuple[str, Path]:
+    """Return which kind of `NAMED` a name is of, and its file.
+
+    Raises `UnknownNameError` with the closest names of all kinds.
+    """
     kind, slash, rest = name.rstrip("/").partition("/")
-    if slash and kind in _KINDS:
-        return kind, content.find(_KINDS[kind], rest)
+    if slash and kind in NAMED:
+        return kind, content.find(NAMED[kind], rest)
     for kind in ("zoo", "suite"):
-        if name in content.names(_KINDS[kind]):
-            return kind, content.find(_KINDS[kind], name)
-    known = [f"{kind}/{n}" for kind, of in _KINDS.items() for n in content.names(of)]
+        if name in content.names(NAMED[kind]):
+            return kind, content.find(NAMED[kind], name)
+    known = [f"{kind}/{n}" for kind, of in NAMED.items() for n in content.names(of)]
     raise unknown("model, suite or recipe", name, known)
 
 

@@ -24,8 +24,9 @@ __all__ = ["train"]
     help="Zoo folder to write; for a family of recipes, the folder that gets one a model.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--data-dir", help="Folder that holds the data set's original files.")
 @click.option("--log", "logs", multiple=True, help="Also log to tensorboard or wandb, below --out's folder.")
-def train(recipe: Path, out: Path, device: str, logs: tuple[str, ...]) -> None:
+def train(recipe: Path, out: Path, device: str, data_dir: str | None, logs: tuple[str, ...]) -> None:
     """Train the network of a recipe.toml, or a family of them, and write zoo folders.
 
     A run that was cut off, by Ctrl-C or otherwise, goes on where it stopped; a family leaves alone what is there.
@@ -39,9 +40,9 @@ def train(recipe: Path, out: Path, device: str, logs: tuple[str, ...]) -> None:
     with _Display() as display:
         hooks = Hooks(epoch=(display.epoch, *loggers), step=display.step, note=display.note)
         if is_family(recipe):
-            written = train_family(recipe, out=out, device=device, hooks=hooks)
+            written = train_family(recipe, out=out, device=device, data_dir=data_dir, hooks=hooks)
         else:
-            written = [run(recipe, out=out, device=device, hooks=hooks)]
+            written = [run(recipe, out=out, device=device, data_dir=data_dir, hooks=hooks)]
     for folder in written:
         click.echo(str(folder))
 

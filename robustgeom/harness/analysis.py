@@ -59,7 +59,9 @@ def _kinds(norm: str, images: int) -> tuple[str, ...]:
 def _geometry_check(missing: list[str]) -> CheckResult:
     """Say which stages have no geometry: a stage that is dead or not one tensor must not cost the whole run."""
     text = "every stage was measured" if not missing else "; ".join(missing)
-    action = "" if not missing else "name the stages to measure in the model's attribute `stages`"
+    few = all(line.startswith("all stages: ") for line in missing)
+    named = "name the stages to measure in the model's attribute `stages`"
+    action = "" if not missing else "evaluate more samples (--n)" if few else named
     status: Literal["pass", "warn"] = "warn" if missing else "pass"
     return CheckResult(name="geometry", status=status, value=float(len(missing)), message=text, action=action)
 

@@ -15,6 +15,7 @@ from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import AttackSpec
 from robustgeom.harness.target import Target, out_of_memory
 from robustgeom.logits import logit_gap, margin
+from robustgeom.models.noise import GaussianNoise, noise_layers
 from robustgeom.models.pretrained import Pretrained
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
@@ -61,6 +62,7 @@ def at_the_door(subject: Subject, data: Dataset) -> list[CheckResult]:
     _refuse_probabilities(logits, "removing the last softmax, or --remedy, which takes the logarithm")
     return [
         *_input_size(subject, x),
+        *_noise_level(subject),
         _batch_independence(subject, target, x, logits),
         _repeatable(target, x, logits),
         _gradients(target, x, labels),
@@ -94,6 +96,19 @@ def _input_size(subject: Subject, x: Tensor) -> list[CheckResult]:
     text = f"inputs are {_size(x.shape[1:])}, the weights were made for {_size(wanted)}"
     action = f"resize the data to {_size(wanted[1:])}: at another size the network is another one"
     return [CheckResult(name="input size", status="warn", value=None, message=text, action=action)]
+
+
+def _noise_level(subject: Subject) -> list[CheckResult]:
+    """Return a warning where noise is set by the variance of inputs that its layer never saw."""
+    layers = [m for m in noise_layers(subject.module) if isinstance(m, GaussianNoise)]
+    new = [m.key for m in layers if not bool(m.started)]
+    if not new:
+        return []
+    text = f"noise at {', '.join(new)} has met no inputs: rho counts from a variance of 1, which may be any other"
+    action = "call rg.calibrate(model, images) once, on training images, or load statistics with the weights"
+    return [
+        CheckResult(name="noise level", status="warn", value=float(len(new)), message=text, action=action)
+    ]
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -93,7 +93,7 @@ class CochlearNet(nn.Module):
         back_end: str = "preact_resnet",
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        from robustgeom.models.build import build  # the registry names this module too
+        from robustgeom.models.build import build_back_end  # the registry names this module too
 
         super().__init__()
         if len(stride) != 2 or min(stride) < 1:
@@ -107,7 +107,7 @@ class CochlearNet(nn.Module):
             -(-side // step) for side, step in zip(self.front.cochleagram.shape, stride, strict=True)
         )
         given = {"channels": width, "size": maps, "classes": classes, "stem": "none", **(arguments or {})}
-        self.back = build(back_end, given)
+        self.back = build_back_end(back_end, given)
         inner: tuple[str, ...] = self.back.stages  # type: ignore[assignment]
         heard = ("front",) if self.front.before else ("front.cochleagram", "front")
         self.stages = (*heard, "conv", *(f"back.{name}" for name in inner))

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from robustgeom.errors import InputError
+from robustgeom.errors import InputError, unknown
 
 __all__ = ["Gabors", "gabor_bank", "sample_gabors"]
 
@@ -67,9 +67,10 @@ def sample_gabors(
     kept = [
         c if edge <= highest else 0 for c, edge in zip(FREQUENCY_COUNTS, FREQUENCY_EDGES[1:], strict=True)
     ]
-    if not any(kept) or colour not in ("corrected", "faithful"):
-        got, fix = f"{highest} and colour {colour!r}", "5.6 and 'corrected'"
-        raise InputError("a highest frequency of at least 0.7 and a known colour", got=got, fix=fix)
+    if colour not in ("corrected", "faithful"):
+        raise unknown("colour", colour, ("corrected", "faithful"))
+    if not any(kept):
+        raise InputError("a highest frequency of at least 0.7", got=str(highest), fix="5.6")
     uniform = torch.rand(4, count, generator=generator, dtype=torch.float64)
     first, second = torch.randn(2, count, generator=generator, dtype=torch.float64)
     second = CORRELATION * first + math.sqrt(1 - CORRELATION**2) * second

@@ -89,9 +89,11 @@ class PreActResNet(nn.Module):
         noisy: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if len(widths) != 3 or blocks < 1:
+        if len(widths) != 3 or min(widths) < 1 or blocks < 1:
             got = f"widths {tuple(widths)} and {blocks} blocks"
-            raise InputError("three widths and blocks >= 1", got=got, fix="widths=(16, 32, 64), blocks=1")
+            raise InputError(
+                "three widths >= 1 and blocks >= 1", got=got, fix="widths=(16, 32, 64), blocks=1"
+            )
         self.normalise = normalisation(stem, channels, mean, deviation)
         if stem == "none":
             self.stages = self.stages[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -155,6 +156,7 @@ def _sound(model: nn.Module, inputs: Tensor) -> Smoothed:
     others = [module.key for module in noise_layers(model) if module is not model.noise]
     if others:
         raise InputError(wanted, got=f"noise at {', '.join(others)} too", fix="a base without noise")
+    checks.inputs(inputs, domain=(-math.inf, math.inf))
     if len(inputs) and _random(model, inputs[:1]):
         raise InputError(wanted, got="a base that draws random numbers of its own", fix="a base without")
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustgeom.errors import InputError, unknown
 from robustgeom.models.gabor import gabor_bank, sample_gabors
 from robustgeom.models.noise import NOISES
-from robustgeom.models.parts import Normalise
+from robustgeom.models.stem import normalisation
 
 __all__ = ["VOneBlock", "VOneNet"]
 
@@ -125,7 +125,8 @@ class VOneNet(nn.Module):
     """A `VOneBlock`, a 1x1 convolution to the back end's channels, and any back end that takes feature maps.
 
     Images (n, channels, size, size) in [0, 1] to logits (n, classes). `front` holds arguments of `VOneBlock`;
-    `back_end` is an architecture's name and `arguments` its arguments: it is built with stem "none".
+    `back_end` is an architecture's name and `arguments` its arguments: it is built with stem "none". mean, deviation:
+    one number, or one a channel. Raises `InputError` and `UnknownNameError`.
 
     >>> VOneNet(front={"simple": 4, "complex": 4}).eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -137,23 +138,23 @@ class VOneNet(nn.Module):
         channels: int = 1,
         size: int = 28,
         classes: int = 10,
-        mean: float = 0.286,
-        deviation: float = 0.353,
+        mean: float | Sequence[float] = 0.286,
+        deviation: float | Sequence[float] = 0.353,
         width: int = 16,
         front: Mapping[str, Any] | None = None,
         back_end: str = "preact_resnet",
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        from robustgeom.models.build import build  # the registry names this module too
+        from robustgeom.models.build import build_back_end  # the registry names this module too
 
         super().__init__()
-        self.normalise = Normalise(mean, deviation)
+        self.normalise = normalisation("image", channels, mean, deviation)
         self.front = VOneBlock(channels=channels, size=size, **(front or {}))
         self.bottleneck = nn.Conv2d(self.front.noise.variance.numel(), width, 1, bias=False)
         nn.init.kaiming_normal_(self.bottleneck.weight, mode="fan_out", nonlinearity="relu")
         maps = -(-size // self.front.gabor.stride)
         given = {"channels": width, "size": maps, "classes": classes, "stem": "none", **(arguments or {})}
-        self.back = build(back_end, given)
+        self.back = build_back_end(back_end, given)
         inner: tuple[str, ...] = self.back.stages  # type: ignore[assignment]
         self.stages = ("front.gabor", "front.noise", "front", *(f"back.{name}" for name in inner))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

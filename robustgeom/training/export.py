@@ -34,30 +34,37 @@ SUITE, SAMPLES = "quick-linf", 100
 
 
 def write_zoo_folder(
-    recipe: Recipe, model: nn.Module, out: str | Path, history: Sequence[EpochDone] = (), device: str = "cpu"
+    recipe: Recipe,
+    model: nn.Module,
+    out: str | Path,
+    history: Sequence[EpochDone] = (),
+    device: str = "cpu",
+    data_dir: str | None = None,
 ) -> Path:
     """Write card.toml, recipe.toml, model.safetensors, expected.json and training.jsonl as the folder `out`.
 
     All or nothing; `history` is what every epoch told. Raises `OutputError` where `out` exists or cannot be written.
     """
-    files = _files(recipe, model, history, device)
+    data, test = (load_dataset(recipe.data, split=split, data_dir=data_dir) for split in ("eval", "test"))
+    files = {
+        **_files(recipe, model, data, _cost(recipe, history, device)),
+        "expected.json": (json.dumps(expected(model, data, test), indent=1) + "\n").encode(),
+        "training.jsonl": "".join(map(log_line, history)).encode(),
+    }
     with new_folder(out) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
     return Path(out)
 
 
-def _files(recipe: Recipe, model: nn.Module, history: Sequence[EpochDone], device: str) -> dict[str, bytes]:
+def _files(recipe: Recipe, model: nn.Module, data: Dataset, cost: Training | None) -> dict[str, bytes]:
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = save(state)
-    card = _card(recipe, model, weights, _cost(recipe, history, device))
-    numbers = json.dumps(expected(model, recipe.data), indent=1) + "\n"
+    card = _card(recipe, model, weights, data, cost)
     return {
         "card.toml": tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)).encode(),
         "recipe.toml": tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)).encode(),
         "model.safetensors": weights,
-        "expected.json": numbers.encode(),
-        "training.jsonl": "".join(map(log_line, history)).encode(),
     }
 
 
@@ -77,8 +84,9 @@ def _cost(recipe: Recipe, history: Sequence[EpochDone], device: str) -> Training
     )
 
 
-def _card(recipe: Recipe, model: nn.Module, weights: bytes, cost: Training | None) -> ModelCard:
-    data = load_dataset(recipe.data, split="eval")
+def _card(
+    recipe: Recipe, model: nn.Module, weights: bytes, data: Dataset, cost: Training | None
+) -> ModelCard:
     objective = recipe.objective
     threat = f"{objective.norm} {objective.eps:g}" if objective.eps else "none"
     what = recipe.title or (f"{objective.name} at {threat}" if objective.eps else objective.name)
@@ -118,9 +126,8 @@ def probe_logits(model: nn.Module, data: Dataset) -> list[list[float]]:
     return [[round(v, 6) for v in row] for row in logits.tolist()]
 
 
-def expected(model: nn.Module, data_name: str) -> dict[str, Any]:
+def expected(model: nn.Module, data: Dataset, test: Dataset) -> dict[str, Any]:
     """Return the numbers that the zoo promises: probe logits, counts of right and of robust samples."""
-    data, test = (load_dataset(data_name, split=split) for split in ("eval", "test"))
     return {
         "probe_ids": list(data.ids[:PROBES]),
         "probe_logits": probe_logits(model, data),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from robustgeom.data.load import DATASETS
-from robustgeom.errors import InputError
+from robustgeom.errors import ContentError, InputError
 from robustgeom.files import parsed, read_toml
 from robustgeom.models.build import ARCHITECTURES
 from robustgeom.threat import ThreatModel
@@ -20,7 +21,7 @@ __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def _known(kind: str, name: str, names: Mapping[str, Any]) -> None:
@@ -58,6 +59,8 @@ class Objective(_Section):
         settings, threatened = objective_settings(self.name), "threat" in objective_needs(self.name)
         for argument in self.arguments:
             _known(f"argument of {self.name}", argument, settings)
+        if self.norm != "linf" and not threatened:
+            raise ValueError(f"{self.name} takes no norm, got norm = {self.norm!r}")
         if threatened != (self.eps > 0):
             raise ValueError(
                 f"{self.name} takes {'eps > 0' if threatened else 'no eps'}, got eps = {self.eps:g}"
@@ -125,7 +128,7 @@ class Precision(_Section):
 class Recipe(_Section):
     """One training run; `seed` fixes initialisation, order, augmentation, noise and attacks."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     family: str
     title: str = ""
     paper: str = ""
@@ -176,7 +179,8 @@ def is_family(path: str | Path) -> bool:
 def read_family(path: str | Path) -> list[Recipe]:
     """Return the recipes of a family file: NAME for seed 0, then NAME-s1, NAME-s2.
 
-    A model's own sections are laid over the family's, field by field. Raises `ContentError` as `read_recipe`.
+    A model's own sections are laid over the family's, field by field. Raises `ContentError` as `read_recipe`, and where
+    two have one name.
     """
     family = read_toml(path, Family, "family of recipes", fix="zoo/family.toml")
     shared = family.model_extra or {}
@@ -185,7 +189,11 @@ def read_family(path: str | Path) -> list[Recipe]:
         for member in family.models
         for seed in range(member.seeds)
     ]
-    return [parsed(fields, path, Recipe, "recipe") for fields in found]
+    recipes = [parsed(fields, path, Recipe, "recipe") for fields in found]
+    twice = [name for name, count in Counter(r.name for r in recipes).items() if count > 1]
+    if twice:
+        raise ContentError("models of different names", got=f"two {twice[0]!r} in {path}", fix="renaming one")
+    return recipes
 
 
 def _named(name: str, seed: int) -> str:

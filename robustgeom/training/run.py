@@ -21,7 +21,8 @@ from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
 from robustgeom.training.averaging import follow
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
-from robustgeom.training.recipe import Augmentation, Optimiser, Recipe
+from robustgeom.training.preflight import refuse_misfit
+from robustgeom.training.recipe import Optimiser, Recipe
 from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["EpochDone", "Run"]
@@ -63,7 +64,7 @@ class Run:
     def __init__(self, recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> None:
         self.recipe, self.device, settings = recipe, device, recipe.optimiser
         self.digest = hashlib.sha256(f"{recipe.model_dump_json()}{data.hash}".encode()).hexdigest()
-        _refuse_unfit(recipe.augmentation, data)
+        refuse_misfit(recipe, data)
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
         self.per_epoch = -(-len(data) // settings.batch_size)
@@ -136,7 +137,8 @@ class Run:
             if loss is None:
                 return
             if not bool(loss.isfinite()):
-                got, fix = f"{loss.item()} at step {self.step}", "a smaller lr, or amp = 'none'"
+                got = f"{loss.item()} at step {self.step}"
+                fix = "a smaller lr" if amp == "none" else "a smaller lr, or amp = 'none'"
                 raise InputError("a finite loss", got=got, fix=fix)
             yield loss
 
@@ -219,15 +221,6 @@ class Run:
 
 def _first_best(scores: list[float]) -> int:
     return scores.index(max(scores))
-
-
-def _refuse_unfit(settings: Augmentation, data: Dataset) -> None:
-    waves = data.inputs.dim() == 2
-    name, fix = ("flip", "flip = false") if waves else ("stretch", "stretch = 0")
-    if getattr(settings, name):
-        kind = "waveforms" if waves else "images"
-        got = f"augmentation.{name} = {getattr(settings, name)}"
-        raise InputError(f"no {name} of the {kind} of {data.name}", got=got, fix=fix)
 
 
 def _threat(recipe: Recipe, data: Dataset) -> ThreatModel | None:

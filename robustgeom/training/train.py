@@ -31,19 +31,25 @@ class Hooks:
 
 
 def train(
-    recipe: str | Path | Recipe, *, out: str | Path, device: str = "cpu", hooks: Hooks | None = None
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    hooks: Hooks | None = None,
 ) -> Path:
     """Train the recipe's network and write it as the zoo folder `out`; return the folder.
 
     A run that was cut off goes on from `out`.checkpoint, and tells of every epoch in `out`.jsonl; both are gone at
-    the end, when the folder has the log. Raises `ContentError` on a damaged recipe or missing data, `OutputError`
-    where `out` exists, cannot be written or is trained by another process, `InputError` on a device that is not there.
+    the end, when the folder has the log. `data_dir` holds the data set's original files. Raises `ContentError` on a
+    damaged recipe or missing data, `OutputError` where `out` exists, cannot be written or is trained by another
+    process, `InputError` on a device that is not there and a network that does not take the data.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder, told = Path(out), hooks or Hooks()
     refuse_existing(folder)
     place_of(device)
-    data = load_dataset(chosen.data, split="train"), load_dataset(chosen.data, split="validation")
+    data = [load_dataset(chosen.data, split=s, data_dir=data_dir) for s in ("train", "validation")]
     checkpoint, log = (folder.with_name(f"{folder.name}.{end}") for end in ("checkpoint", "jsonl"))
     with _alone(folder):
         if folder.exists():
@@ -65,14 +71,19 @@ def train(
             progress=progress,
             tick=None if step is None else lambda *args: step(chosen.name, *args),
         )
-        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device)
+        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device, data_dir)
         for file in (checkpoint, log):
             file.unlink(missing_ok=True)
     return written
 
 
 def train_family(
-    family: str | Path, *, out: str | Path, device: str = "cpu", hooks: Hooks | None = None
+    family: str | Path,
+    *,
+    out: str | Path,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    hooks: Hooks | None = None,
 ) -> list[Path]:
     """Train every recipe of a family file, in its order, into a folder of its name below `out`; return the new ones.
 
@@ -87,7 +98,7 @@ def train_family(
                 told.note(f"{recipe.name}: there already")
             continue
         try:
-            written.append(train(recipe, out=folder, device=device, hooks=hooks))
+            written.append(train(recipe, out=folder, device=device, data_dir=data_dir, hooks=hooks))
         except _BusyError as busy:
             if told.note is not None:
                 told.note(f"{recipe.name}: {busy}")

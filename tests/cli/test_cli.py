@@ -221,6 +221,8 @@ def test_show_describes_records_models_suites_and_attacks(run, finished):
     assert header["arguments"]["eps"] == "8/255"
     assert "sha256" in run("show", "fmnist-cnn-standard", cwd=finished).stdout
     assert json.loads(run("show", "quick-linf", "--json", cwd=finished).stdout)["norm"] == "linf"
+    assert 'name = "fmnist-cnn-standard"' in run("show", "recipe/fmnist-cnn-standard", cwd=finished).stdout
+    assert 'suite = "' not in run("show", "zoo/fmnist-cnn-standard", cwd=finished).stderr
     wrong = run("show", "pgdd", cwd=finished)
     assert wrong.returncode == 2
     assert "try" in wrong.stderr

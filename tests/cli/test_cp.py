@@ -79,6 +79,39 @@ def test_suites_and_recipes_are_copied_as_files_that_their_readers_take(run):
         assert checked.stdout == f"new/folder/{file}: a valid {kind}\n"
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("epochs =", "epoks ="), "got the unknown field 'optimiser.epoks' in mine.toml; try epochs"),
+        (("arguments]", "arguments]\nclasses = 3"), r"and tells 10 classes, got cnn with outputs (3,)"),
+        (
+            ("arguments]", "arguments]\nsize = 32"),
+            "that takes inputs (1, 28, 28) and tells 10 classes, got cnn: R",
+        ),
+        (("shift = 1", "shift = 28"), "that leave something of (1, 28, 28), got augmentation.shift = 28"),
+        (
+            ('"standard"', '"pgd_at"\neps = 10.0'),
+            "a linf radius within the domain [0, 1], got objective.eps = 10",
+        ),
+        (("epochs =", "epochs = ="), "expected a readable .toml file, got mine.toml: "),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_told_from_a_suite_and_refused(run, tmp_path, change, said):
+    text = content.find("model", NAME).with_name("recipe.toml").read_text()
+    assert change[0] in text.partition("family")[2]
+    head, _, rest = text.partition("family")
+    (tmp_path / "mine.toml").write_text(f"{head}family{rest.replace(*change, 1)}")
+    done = run("check", "mine.toml")
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["family", "speech"])
+def test_the_zoos_families_are_valid(run, name):
+    path = content.content_root() / "zoo" / f"{name}.toml"
+    assert run("check", path).stdout == f"{path}: a valid family of recipes\n"
+
+
 @pytest.mark.parametrize("name", [f"zoo/{NAME}", "suite/quick-linf", f"recipe/{NAME}"])
 def test_nothing_is_overwritten(run, tmp_path, name):
     first = run("cp", name, ".")

@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UnknownNameError, UserError
+from robustgeom.harness.door import at_the_door
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import Interrupted, RunOptions, Unfinished
+from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
+from robustgeom.models.calibrate import calibrate
+from robustgeom.models.load import load_model
+from robustgeom.models.noise import GaussianNoise
 from robustgeom.records import load_record
 
 
@@ -166,6 +172,16 @@ def test_data_without_a_threat_table_needs_a_radius():
 
 def status(record, name):
     return next(c.status for c in record.checks if c.name == name)
+
+
+def test_noise_that_never_met_inputs_is_named_until_it_is_calibrated():
+    model = nn.Sequential(GaussianNoise(1, rho=1.0, key="input"), load_model("fmnist-cnn-standard")).eval()
+    data = load_dataset("fashion-mnist").balanced(8)
+    found = {c.name: c for c in at_the_door(*subject(model, data))}["noise level"]
+    assert (found.status, found.value) == ("warn", 1)
+    assert "noise at input has met no inputs" in found.message
+    calibrate(model, data.inputs)
+    assert "noise level" not in {c.name for c in at_the_door(*subject(model, data))}
 
 
 def test_batch_dependence_is_found():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robustgeom.errors import InputError, UnknownNameError
+from robustgeom.errors import UnknownNameError, UserError
 from robustgeom.geometry.capture import capture
 from robustgeom.models.build import build
 from robustgeom.models.cnn import CNN
@@ -303,6 +303,14 @@ def test_a_stage_has_one_noise_layer_and_each_its_own_key(name, size):
         ("pooled_cnn", {"widths": [8]}, r"expected three widths, got \(8,\)"),
         ("preact_resnet", {"widths": [8, 8]}, r"expected three widths .*, got widths \(8, 8\) and 1 blocks"),
         ("preact_resnet", {"blocks": 0}, "and 0 blocks"),
+        ("preact_resnet", {"widths": [0, 8, 8]}, r"three widths >= 1 .*, got widths \(0, 8, 8\)"),
+        ("cnn", {"widths": [8]}, "known argument of cnn, got 'widths'; try one of channels, classes, "),
+        ("cnn", {"rho": "a"}, "expected arguments that cnn can be built with, got {'rho': 'a'}"),
+        ("vone", {"front": {"stride": 0}}, "can be built with, .* which end in ZeroDivisionError"),
+        ("vone", {"deviation": 0.0}, "expected deviation > 0, got 0.0"),
+        ("vone", {"channels": 3, "mean": [0.1, 0.2]}, "one mean, or one for each of 3 channels"),
+        ("vone", {"back_end": "smoothed"}, "known back end, got 'smoothed'; try one of cnn, pooled_cnn, "),
+        ("cochlear", {"back_end": "vone"}, "known back end, got 'vone'"),
         ("preact_resnet", {"mean": [0.1, 0.2]}, r"one mean, or one for each of 1 channels, got \[0.1, 0.2\]"),
         ("cnn", {"channels": 3, "deviation": [0.1]}, "one deviation, or one for each of 3 channels"),
         ("cnn", {"deviation": 0.0}, "expected deviation > 0, got 0.0"),
@@ -310,7 +318,7 @@ def test_a_stage_has_one_noise_layer_and_each_its_own_key(name, size):
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(name, arguments, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         build(name, arguments)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from robustgeom.errors import InputError, UnknownNameError
+from robustgeom.errors import InputError, UnknownNameError, UserError
 from robustgeom.models.gabor import (
     FREQUENCY_COUNTS,
     FREQUENCY_EDGES,
@@ -101,9 +101,18 @@ def test_the_seed_decides_the_parameters():
     assert not torch.equal(first.phase, other.phase)
 
 
-@pytest.mark.parametrize("settings", [{"highest": 0.5}, {"colour": "grey"}])
-def test_parameters_that_cannot_be_drawn_are_refused(settings):
-    with pytest.raises(InputError, match=r"expected a highest frequency of at least 0.7 and a known colour"):
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"highest": 0.5}, "expected a highest frequency of at least 0.7, got 0.5"),
+        (
+            {"colour": "grey"},
+            "expected the name of a known colour, got 'grey'; try one of corrected, faithful",
+        ),
+    ],
+)
+def test_parameters_that_cannot_be_drawn_are_refused(settings, said):
+    with pytest.raises(UserError, match=said):
         sample_gabors(3, generator=seeded(), **settings)
 
 

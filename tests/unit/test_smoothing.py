@@ -85,7 +85,7 @@ def test_the_architecture_takes_arguments_for_its_base_and_refuses_others():
     assert model.base.logits.out_features == 4
     with pytest.raises(UnknownNameError, match="preact_resnet"):
         build("smoothed", {"sigma": 0.1, "base": "preact_resent"})
-    with pytest.raises(InputError, match="arguments that cnn takes"):
+    with pytest.raises(UnknownNameError, match="known argument of cnn, got 'depth'"):
         build("smoothed", {"sigma": 0.1, "base": "cnn", "base_arguments": {"depth": 4}})
     with pytest.raises(InputError, match="sigma >= 0"):
         Smoothed(nn.Linear(2, 2), sigma=-0.1)

@@ -375,9 +375,11 @@ def test_a_family_is_its_sections_with_each_models_own_laid_over(tmp_path):
     ("old", "new", "said"),
     [
         ("seeds = 3", "seeds = 0", "models.0.seeds"),
+        ('name = "trained"', 'name = "plain-s1"', "expected models of different names, got two 'plain-s1'"),
+        ('name = "trained"', 'name = "../trained"', "with name: to match pattern"),
         ("steps = 2", "stepps = 2", "unknown argument of pgd_at 'stepps'"),
         ("[optimiser]\nepochs = 3\n", "[optimiser]\n", "optimiser.epochs"),
-        ('family = "toys"', "famly = 1", "Field required at family"),
+        ('family = "toys"', "famly = 1", "got the unknown field 'famly'"),
     ],
 )
 def test_a_family_that_does_not_fit_is_refused(tmp_path, old, new, said):

@@ -66,6 +66,13 @@ def test_checks_that_did_not_run_are_not_passed_over(make_record):
     ]
 
 
+def test_what_an_interrupted_remedy_felled_counts_neither_before_nor_after_the_others(make_record):
+    remedy = RemedyResult(attack="remedy: margin", radius=0.1, answers=["gradients"], before=3, after=3)
+    felled = {"pgd": (NEVER,) * 4, "remedy: margin": (NEVER,) * 4, "remedy: square": (0.05,) + (NEVER,) * 3}
+    (found,) = remedied(make_record(fooled=felled, remedies=[remedy], status="interrupted"))
+    assert (found.before.value, found.after.value, found.felled) == (0.75, 0.75, 0)
+
+
 def test_remedies_are_counted_from_the_samples_one_after_the_other(make_record):
     # The first remedy fells sample 1 at both radii, the second also sample 2 at the larger one.
     fooled = {"pgd": (0.01,) + (NEVER,) * 4, "remedy: a": (NEVER, 0.01, NEVER, NEVER, NEVER)}
