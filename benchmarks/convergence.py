@@ -64,6 +64,8 @@ def main():
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--eps", default="8/255")
+    parser.add_argument("--draws", default=",".join(map(str, DRAWS)))
+    parser.add_argument("--steps", default=",".join(map(str, STEPS)))
     given = parser.parse_args()
     if given.table:
         print(table(list(csv.DictReader(given.out.open()))))
@@ -72,13 +74,14 @@ def main():
     done = {tuple(row[:6]) for row in known}
     if not given.out.exists():
         given.out.write_text(",".join(COLUMNS) + "\n")
-    plan = [(draws, 50) for draws in DRAWS] + [(10, steps) for steps in STEPS if steps != 50]
+    draws, steps = ([int(v) for v in text.split(",")] for text in (given.draws, given.steps))
+    plan = [(count, 50) for count in draws] + [(10, count) for count in steps if count != 50]
     for name in given.models:
-        for draws, steps in plan:
-            key = (name, "linf", given.eps, draws, steps, given.n)
+        for setting in plan:
+            key = (name, "linf", given.eps, *setting, given.n)
             if tuple(map(str, key)) in done:
                 continue
-            row = ",".join(map(str, measured(name, given.n, given.eps, draws, steps)))
+            row = ",".join(map(str, measured(name, given.n, given.eps, *setting)))
             with given.out.open("a") as file:
                 file.write(row + "\n")
             print(row, file=sys.stderr, flush=True)

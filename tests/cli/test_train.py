@@ -21,7 +21,8 @@ RECIPE = """
 name = "tiny"
 family = "tiny"
 [architecture]
-name = "cnn"
+name = "pooled_cnn"
+arguments = { widths = [8, 16, 16] }
 [objective]
 name = "standard"
 [optimiser]
@@ -78,8 +79,12 @@ def test_a_family_leaves_alone_what_is_there_and_what_another_process_trains(run
     ("change", "said"),
     [
         (("epochs = 2", "epochs = 0"), "optimiser.epochs"),
-        (('name = "cnn"', 'name = "rnn"'), "unknown architecture 'rnn'"),
-        (("[optimiser]", "[optimizer]"), "expected a valid recipe"),
+        (('name = "pooled_cnn"', 'name = "rnn"'), "unknown architecture 'rnn'"),
+        (("[optimiser]", "[optimizer]"), "got the unknown field 'optimizer' in tiny.toml; try optimiser"),
+        (
+            ("widths = [8, 16, 16]", "size = 28, classes = 7"),
+            "and tells 10 classes, got pooled_cnn with outputs (7,)",
+        ),
         (("epochs = 2", "epochs = "), "expected a readable recipe.toml"),
     ],
 )
