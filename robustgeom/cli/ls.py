@@ -91,6 +91,8 @@ def _zoo() -> list[dict[str, Any]]:
             if f.eps > 0 and f.suite.startswith(("zoo-", "audio-"))
         }
         against = card.threat if card.rho == 0 else f"{card.threat}, rho {card.rho:g}"
+        sigma = card.architecture.arguments.get("sigma")
+        against = against if sigma is None else f"{card.threat}, sigma {sigma:g}"
         row = {"name": name, "data": card.data, "trained": against}
         found.append({**row, "clean": (clean.value, clean.low, clean.high), "robust": robust})
     return found

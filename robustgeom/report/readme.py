@@ -16,6 +16,7 @@ __all__ = ["readmes"]
 
 _QUOTED = {"fashion-mnist": "zoo-linf", "spoken-words": "audio-snr"}
 """Which suite's figures stand in the zoo's table of a data set."""
+_LISTED = 8  # models named in a line
 _BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
 
 
@@ -102,7 +103,9 @@ def _zoo_row(card: dict[str, Any], suite: str, places: Iterable[float]) -> list[
     found = [f for f in card.get("figures", []) if f["suite"] == suite]
     clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
     link = f"[{card['name']}]({card['name']}/card.toml)"
-    return [link, card["threat"], f"{card['rho']:g}", clean, *(_robust(found, radius) for radius in places)]
+    sigma = card["architecture"]["arguments"].get("sigma")
+    noise = f"{card['rho']:g}" if sigma is None else f"sigma {sigma:g}"
+    return [link, card["threat"], noise, clean, *(_robust(found, radius) for radius in places)]
 
 
 def _robust(figures: list[dict[str, Any]], radius: float) -> str:
@@ -123,7 +126,8 @@ def _reports(folder: Path) -> str:
 def _report_row(path: Path) -> list[str]:
     facts = json.loads(path.read_text())
     name = path.parent.name
-    models = ", ".join(m["name"] for m in facts["models"])
+    names = [m["name"] for m in facts["models"]]
+    models = ", ".join(names if len(names) <= _LISTED else [*names[:3], f"... ({len(names)} networks)"])
     return [f"[{name}]({name}/report.html)", models, facts["summary"]]
 
 
