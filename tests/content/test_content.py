@@ -93,9 +93,10 @@ def test_model_reproduces_its_logits_and_clean_accuracy(name):
     assert promised["eval_n"] == len(data)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in CHECKED_ALWAYS else pytest.mark.slow) for n in MODELS]
-)
+LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in CHECKED_ALWAYS else LONG) for n in MODELS])
 def test_model_reproduces_its_robust_accuracy(name):
     promised, found = (
         promises(name)["suite"],
