@@ -115,6 +115,8 @@ def _setting(facts: dict[str, Any]) -> str:
     under = ""
     if threat is not None:
         under = f"; attacks in {threat['norm']} {radius_text(threat['eps'], threat['norm'])}"
+        if threat["measure"] == "snr":
+            under += f", {radius_text(threat['radius'], 'snr')} below a clip of median norm"
     model, data = facts["model"]["name"], f"{facts['data']['name']} ({facts['data']['split']})"
     return f"{model} on {data}{under}; {asked['n_t']} probes, seed {asked['seed']}; ± standard error of the probes"
 

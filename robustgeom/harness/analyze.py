@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robustgeom.attacks.pgd import PGD_NORMS
 from robustgeom.data.dataset import Dataset
-from robustgeom.data.threats import threat_table
+from robustgeom.data.threats import ThreatTable, threat_table
 from robustgeom.errors import InputError, unknown
 from robustgeom.files import new_folder
 from robustgeom.geometry.table import ALL
@@ -160,8 +160,8 @@ def analyze(
     kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
     under_test, found = subject(model, taken, device=options.device)
     refuse_probabilities(under_test, found)
-    threat = _threat(found, options) if set(kinds) & set(THREATENED) else None
-    builder = _builder(under_test, found, threat, options)
+    table = _table(found, options) if set(kinds) & set(THREATENED) else None
+    builder = _builder(under_test, found, table, options)
     built = [
         _group(builder, kind, columns[kind]) if kind in columns else builder.build(kind) for kind in kinds
     ]
@@ -172,7 +172,7 @@ def analyze(
     arguments = {"geometry": measured, "manifolds": kinds, "stages": stages, **asdict(options)}
     return Analysis(
         pa.Table.from_pylist(rows, schema=ANALYZER_COLUMNS),
-        _facts(builder, kinds, arguments),
+        _facts(builder, table, kinds, arguments),
         tuple(notes(missing)),
     )
 
@@ -195,15 +195,14 @@ def _known(names: Sequence[str], kind: str, known: Sequence[str] | Mapping[str, 
     return list(dict.fromkeys(names))
 
 
-def _threat(data: Dataset, options: AnalysisOptions) -> ThreatModel:
+def _table(data: Dataset, options: AnalysisOptions) -> ThreatTable:
     table = threat_table(data.name, cast(Measure, options.norm), eps=options.eps)
     refuse_beyond(table, data)
-    return table.typical(max(table.headlines), data.inputs, data.domain)
+    return table
 
 
-def _builder(
-    subject: Subject, data: Dataset, threat: ThreatModel | None, options: AnalysisOptions
-) -> Builder:
+def _builder(subject: Subject, data: Dataset, table: ThreatTable | None, options: AnalysisOptions) -> Builder:
+    threat = None if table is None else table.typical(max(table.headlines), data.inputs, data.domain)
     names = ("points", "n_images", "steps", "eot", "shift", "seed", "batch_size")
     return Builder(subject, data, threat, **{name: getattr(options, name) for name in names})
 
@@ -232,7 +231,9 @@ def _measured(
     return rows, missing
 
 
-def _facts(builder: Builder, kinds: list[str], arguments: dict[str, Any]) -> dict[str, Any]:
+def _facts(
+    builder: Builder, table: ThreatTable | None, kinds: list[str], arguments: dict[str, Any]
+) -> dict[str, Any]:
     commit, dirty = provenance.commit()
     data, threat = builder.data, builder.threat
     return {
@@ -251,7 +252,17 @@ def _facts(builder: Builder, kinds: list[str], arguments: dict[str, Any]) -> dic
             "classes": list(data.classes),
             "domain": data.domain,
         },
-        "threat": None if threat is None else {"norm": threat.norm, "eps": threat.eps},
+        "threat": None if table is None or threat is None else _attacked(table, threat),
         "steps": {kind: builder.steps_of(kind) for kind in kinds if kind in THREATENED},
         "arguments": arguments,
+    }
+
+
+def _attacked(table: ThreatTable, threat: ThreatModel) -> dict[str, Any]:
+    """Return the ball of the attacks, and the measure and radius that were asked for."""
+    return {
+        "norm": threat.norm,
+        "eps": threat.eps,
+        "measure": table.norm,
+        "radius": max(table.headlines),
     }

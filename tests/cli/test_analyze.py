@@ -47,6 +47,25 @@ def test_a_users_own_model_by_its_own_module_names(run, tmp_path):
     assert again.stdout == ""
 
 
+HEARING = """
+from robustgeom.models.cochlear import CochlearNet
+
+def build():
+    return CochlearNet(back_end="pooled_cnn").eval()
+"""
+
+
+def test_a_ratio_is_told_with_the_ball_that_was_searched(run, tmp_path):
+    (tmp_path / "hearing.py").write_text(HEARING)
+    asked = ["--data", "spoken-words", "--manifolds", "attack", "--norm", "snr", "--eps", "20dB"]
+    done = run("analyze", "hearing.py:build", "--stages", "conv", *asked, *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # A clip of 8,000 samples with a root mean square of 0.1 has the norm 8.94.
+    told = " ".join(done.stdout.split())
+    assert "attacks in l2 0.89" in told
+    assert ", 20 dB below a clip of median norm; 10 probes" in told
+
+
 def test_json_goes_to_stdout_alone(run, tmp_path):
     done = run("analyze", "fmnist-cnn-standard", "--stages", "conv1", "--json", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

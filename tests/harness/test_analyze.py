@@ -117,7 +117,7 @@ def test_an_analysis_is_saved_whole_and_never_over_another(small, tmp_path):
     assert pq.read_table(folder / "geometry.parquet").equals(small.table)
     facts = json.loads((folder / "analysis.json").read_text())
     assert facts["model"]["name"] == "fmnist-cnn-standard"
-    assert facts["threat"] == {"norm": "linf", "eps": 0.1}
+    assert facts["threat"] == {"norm": "linf", "eps": 0.1, "measure": "linf", "radius": 0.1}
     assert facts["steps"] == {"class-attacked": 20, "attack": 1, "noise": 1}
     assert facts["arguments"]["points"] == 4
     assert facts["notes"] == []
