@@ -46,7 +46,8 @@ def _listed(context: click.Context, parameter: click.Parameter, text: str | None
 )
 @click.option("--stages", callback=_listed, help="Module names [default: the model's own stages].")
 @click.option(
-    "--data", default="fashion-mnist", show_default=True, help="Name, folder, file.py:attr, or .npz file."
+    "--data",
+    help="Name, folder, file.py:attr, or .npz file [default: a zoo model's own, else fashion-mnist].",
 )
 @click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
 @click.option("--data-dir", help="Folder that holds the data set's original files.")
@@ -71,7 +72,7 @@ def analyze(
     geometry: list[str],
     manifolds: list[str],
     stages: list[str] | None,
-    data: str,
+    data: str | None,
     out: Path | None,
     *,
     as_json: bool,

@@ -18,8 +18,8 @@ _SAMPLES = 1_000
 
 @click.command()
 @click.argument("target")
-@click.option("--data", default="fashion-mnist", show_default=True, help="Data for a model.")
-def check(target: str, data: str) -> None:
+@click.option("--data", help="Data for a model [default: a zoo model's own, else fashion-mnist].")
+def check(target: str, data: str | None) -> None:
     """Validate a suite, recipe, card or record, or take a model through the door, without running attacks.
 
     TARGET is a .toml file, a record's or a zoo model's folder, a zoo name, file.py:build, or another reference to a
@@ -73,11 +73,13 @@ def _fields(path: Path) -> set[str]:
         raise ContentError("a readable .toml file", got=f"{path}: {error}", fix="correcting it") from error
 
 
-def _model(reference: str, data: str) -> int:
+def _model(reference: str, data: str | None) -> int:
     from robustgeom.data.load import load_dataset
+    from robustgeom.harness.chosen import usual_data
     from robustgeom.harness.door import at_the_door
     from robustgeom.harness.subject import subject
 
+    data = usual_data(reference) if data is None else data
     found, samples = subject(reference, load_dataset(data, split="eval", limit=_SAMPLES))
     checks = at_the_door(found, samples)
     click.echo(f"{found.info.name}: {found.info.parameters:,} parameters, noise {found.noise}")

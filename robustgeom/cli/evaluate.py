@@ -22,7 +22,8 @@ __all__ = ["evaluate"]
 @click.argument("models", nargs=-1, required=True, metavar="REF...")
 @click.option("--suite", default="quick-linf", show_default=True, help="Suite name or a .toml file.")
 @click.option(
-    "--data", default="fashion-mnist", show_default=True, help="Name, folder, file.py:attr, or .npz file."
+    "--data",
+    help="Name, folder, file.py:attr, or .npz file [default: a zoo model's own, else fashion-mnist].",
 )
 @click.option("--split", default="eval", show_default=True, help="Split of a named data set.")
 @click.option("--data-dir", help="Folder that holds the data set's original files.")
@@ -60,7 +61,7 @@ __all__ = ["evaluate"]
     "--out", type=click.Path(path_type=Path), help="Folder for records and page [default: runs/SUITE]."
 )
 def evaluate(
-    models: tuple[str, ...], suite: str, data: str, out: Path | None, jobs: int, **options: Any
+    models: tuple[str, ...], suite: str, data: str | None, out: Path | None, jobs: int, **options: Any
 ) -> None:
     """Attack models, analyse them, and write their records and one page.
 
@@ -70,10 +71,12 @@ def evaluate(
     that was cut off goes on where the same command is given again.
     """
     from robustgeom.errors import InputError  # heavy imports wait until --help is out of the way
+    from robustgeom.harness.chosen import usual_data
     from robustgeom.harness.jobs import JobSpec
 
     if len(set(models)) < len(models):
         raise InputError("models named once each", got=", ".join(models), fix="leaving out the repeats")
+    data = usual_data(*models) if data is None else data
     options["attacks"] = list(options["attacks"])
     arguments = {"models": list(models), "suite": suite, "data": data, **options}
     _refuse_early(models, suite, options)

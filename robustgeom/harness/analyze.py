@@ -22,7 +22,7 @@ from robustgeom.errors import InputError, unknown
 from robustgeom.files import new_folder
 from robustgeom.geometry.table import ALL
 from robustgeom.harness import provenance
-from robustgeom.harness.chosen import refuse_beyond, samples
+from robustgeom.harness.chosen import refuse_beyond, samples, usual_data
 from robustgeom.harness.door import refuse_probabilities
 from robustgeom.harness.manifolds import KINDS, THREATENED, Builder, Column, Manifolds, grouped
 from robustgeom.harness.measures import GEOMETRY
@@ -131,7 +131,7 @@ class Analysis:
 
 def analyze(
     model: str | nn.Module,
-    data: str | Dataset | tuple[Tensor, Tensor] = "fashion-mnist",
+    data: str | Dataset | tuple[Tensor, Tensor] | None = None,
     *,
     geometry: Sequence[str] = ("capacity",),
     manifolds: Sequence[str] = ("class",),
@@ -155,7 +155,7 @@ def analyze(
     (['conv1', 'input', 'logits'], ())
     """
     measured, given = _known(geometry, "geometry", GEOMETRY), _columns(groups)
-    taken = samples(data, options.split, options.data_dir)
+    taken = samples(usual_data(model) if data is None else data, options.split, options.data_dir)
     columns = {**{name: fact for name, fact in taken.facts.items() if name not in KINDS}, **given}
     kinds = _known(manifolds, "manifolds", [*KINDS, *columns])
     under_test, found = subject(model, taken, device=options.device)

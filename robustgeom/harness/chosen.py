@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import as_dataset, load_dataset
@@ -15,10 +15,27 @@ from robustgeom.errors import InputError, unknown
 from robustgeom.harness.find import find_attack
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.suite import AttackSpec, Suite, check_settings, load_suite
+from robustgeom.models.card import read_card
 from robustgeom.records import CLEAN
+from robustgeom.refs import is_reference
 from robustgeom.threat import MEASURES
 
-__all__ = ["chosen", "refuse_beyond", "samples"]
+__all__ = ["chosen", "refuse_beyond", "samples", "usual_data"]
+
+
+def usual_data(*models: str | nn.Module) -> str:
+    """Return the data set that models of the zoo were trained on; that of networks without a card is fashion-mnist.
+
+    Raises `InputError` where those of several models differ, and `UserError` on names that the zoo does not have.
+
+    >>> usual_data("fmnist-cnn-standard"), usual_data(nn.Identity())
+    ('fashion-mnist', 'fashion-mnist')
+    """
+    found = {m: read_card(m).data for m in models if isinstance(m, str) and not is_reference(m)}
+    if len(set(found.values())) > 1:
+        got = ", ".join(f"{name} of {data}" for name, data in found.items())
+        raise InputError("models of one data set", got=got, fix="a command for each, or --data")
+    return next(iter(found.values()), "fashion-mnist")
 
 
 def chosen(

@@ -12,7 +12,7 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.harness.applicable import applicable
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.budget import BudgetSpent, parse_budget
-from robustgeom.harness.chosen import chosen
+from robustgeom.harness.chosen import chosen, usual_data
 from robustgeom.harness.door import at_the_door, with_logits
 from robustgeom.harness.identity import journal_of
 from robustgeom.harness.options import Interrupted, Progress, RunOptions, Unfinished, described
@@ -26,7 +26,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: str | nn.Module,
-    data: str | Dataset | tuple[Tensor, Tensor] = "fashion-mnist",
+    data: str | Dataset | tuple[Tensor, Tensor] | None = None,
     suite: str | Suite = "quick-linf",
     *,
     options: RunOptions = RunOptions(),  # noqa: B008 - frozen
@@ -36,9 +36,10 @@ def evaluate(
 ) -> RunRecord:
     """Attack a model with a suite and return the record of what was found.
 
-    model: a reference (zoo name, "file.py:attr", "pkg.mod:attr") or a module in eval mode that maps
-    inputs (n, ...) in the data's domain to logits (n, classes). data: a name, file or pair (inputs, labels).
-    Radii are in the input's units and come from the data set's threat table unless `options.eps` is set.
+    model: a reference (zoo name, "file.py:attr", "pkg.mod:attr") or a module in eval mode that maps inputs (n, ...) in
+    the data's domain to logits (n, classes). data: a name, file or pair (inputs, labels); by default what a model of
+    the zoo was trained on, else fashion-mnist. Radii are in the input's units and come from the data set's threat table
+    unless `options.eps` is set.
     `arguments` is what the caller was asked, kept in the record. `journal` is a folder for finished work: a later call
     with the same folder takes up from there what would come out the same, and makes the rest. Bad input raises a
     `UserError`; Ctrl-C raises `Interrupted` and a mistake that shows late `Unfinished`, which carry the record of all
@@ -49,6 +50,7 @@ def evaluate(
     >>> record.robust_accuracy.value <= record.accuracy.value
     True
     """
+    data = usual_data(model) if data is None else data
     run = _prepare(model, data, suite, options, progress, None if journal is None else Path(journal))
     passed = _as_passed(model, data, suite, options) if arguments is None else arguments
     try:

@@ -266,6 +266,21 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(run, finis
     assert [f.name for f in (tmp_path / "photos").iterdir()] == ["cat.png"]
 
 
+def test_models_meet_their_own_data_where_none_is_named(run, tmp_path):
+    done = run(
+        "evaluate", "speech-cochcnn-standard", "--eps", "40dB", "--norm", "snr", "--n", 20, cwd=tmp_path
+    )
+    assert done.returncode in (0, 3), done.stderr  # the failure checks have few samples
+    header = json.loads((tmp_path / "runs/quick-linf/runs/speech-cochcnn-standard/header.json").read_text())
+    assert (header["data"]["name"], header["arguments"]["data"]) == ("spoken-words", "spoken-words")
+    both = run("evaluate", "speech-cochcnn-standard", "fmnist-cnn-standard", cwd=tmp_path)
+    assert both.returncode == 2
+    told = "got speech-cochcnn-standard of spoken-words, fmnist-cnn-standard of fashion-mnist"
+    assert f"expected models of one data set, {told}; try a command for each, or --data" in both.stderr
+    looked = run("check", "speech-cochcnn-standard", cwd=tmp_path)
+    assert looked.returncode == 0, looked.stderr
+
+
 def test_a_radius_may_be_a_ratio_in_decibels(run, tmp_path):
     asked = (
         "evaluate",
