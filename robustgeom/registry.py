@@ -125,5 +125,10 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "calibration_error", "probability", 0, 1, False, "expected calibration error, 15 equal-width bins"
         ),
+        Measure("adaptive_calibration_error", "probability", 0, 1, False, "over 15 bins of as many samples"),
+        Measure("brier_score", "squared probability", 0, 2, False, "distance of the softmax from the label"),
+        Measure("best_temperature", "ratio", 0, math.inf, None, "above 1 the network is too sure"),
+        Measure("overconfidence", "probability", 0, 1, False, "mean confidence of wrong predictions"),
+        Measure("underconfidence", "probability", 0, 1, False, "mean of 1 - confidence of right predictions"),
     )
 }

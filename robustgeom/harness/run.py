@@ -71,6 +71,7 @@ class Run:
     at: str = ""
     snapshot: tuple[Tensor, Tensor, Tensor] | None = None
     tables: dict[str, pa.Table] = field(default_factory=dict)
+    log_p: dict[str, Tensor] = field(default_factory=dict)
     notes: list[CheckResult] = field(default_factory=list)
     failures: list[CheckResult] = field(default_factory=list)
     diagnosis: dict[str, Any] = field(default_factory=dict)
@@ -219,8 +220,8 @@ class Run:
         self._tell("geometry", float(index))
         threat = self.table.typical(max(self.table.headlines), self.data.inputs, self.data.domain)
         assert self.snapshot is not None
-        log_p = {"clean": self.battle.clean.log_p, "attacked": self.snapshot[0]}
-        samples, summary = logit_tables(self.subject, self.data, log_p)
+        self.log_p = {"clean": self.battle.clean.log_p, "attacked": self.snapshot[0]}
+        samples, summary = logit_tables(self.subject, self.data, self.log_p)
         self.tables |= {"logits": samples, "logit_summary": summary}
         entry = self.battle.journal.once(
             lambda: self._geometry(threat), "geometry", threat.eps, self.suite.analysis
@@ -252,6 +253,7 @@ class Run:
             if self.snapshot is None
             else examples(self.data, self.battle.clean.prediction, *self.snapshot[1:])
         )
+        arrays |= {f"log_p.{condition}": v.float().numpy() for condition, v in self.log_p.items()}
         points = pa.Table.from_pylist(self.battle.points, schema=ADVERSARIAL_SCHEMA)
         tables = {**self.tables, "adversarial": points}
         kept = {"tables": {n: t.num_rows for n, t in tables.items()}, "arrays": sorted(arrays)}

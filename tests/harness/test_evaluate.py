@@ -12,6 +12,7 @@ from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import Interrupted, RunOptions, Unfinished
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
+from robustgeom.logits import logit_gap
 from robustgeom.models.calibrate import calibrate
 from robustgeom.models.load import load_model
 from robustgeom.models.noise import GaussianNoise
@@ -315,9 +316,17 @@ def test_a_stage_without_geometry_does_not_cost_the_run():
         def forward(self, x):
             return self.square(self.square(self.inner(x)))
 
-    record = evaluate(Twice().eval(), options=RunOptions(n=40, eps=0.01))
+    model, data = Twice().eval(), load_dataset("fashion-mnist", split="eval").balanced(40)
+    record = evaluate(model, data, options=RunOptions(eps=0.01))
     assert status(record, "geometry") == "warn"
     assert record.tables["logits"].num_rows == 80
+    with torch.no_grad():
+        clean = model(data.inputs).log_softmax(1)
+    np.testing.assert_allclose(record.arrays["log_p.clean"], clean, atol=1e-5)
+    told = np.array(record.tables["logits"]["logit_gap"].to_pylist()).reshape(2, 40)
+    for condition, gaps in zip(("clean", "attacked"), told, strict=True):
+        found = logit_gap(torch.from_numpy(record.arrays[f"log_p.{condition}"]))
+        np.testing.assert_allclose(found, gaps, atol=1e-5)
 
 
 def test_l2_by_option_uses_the_l2_table():

@@ -176,18 +176,34 @@ def test_adversarial_training_shrinks_gap_and_max_logit_in_the_closed_form():
 
 def test_the_summary_has_every_measure_with_its_standard_error():
     z, y = sample(5, 4, n=30)
+    y[::2] = z.argmax(1)[::2]  # better than chance, so that every measure has a number
     rows = measures.summary_rows(z.float(), y, model="m", seed=3, condition="clean")
     by_name = {row["measure"]: row for row in rows}
-    assert by_name.keys() == measures.per_sample(z, y).keys() | {"calibration_error"}
+    together = {"calibration_error", "adaptive_calibration_error", "best_temperature"}
+    together |= {"overconfidence", "underconfidence"}
+    assert by_name.keys() == measures.per_sample(z, y).keys() | together | {"brier_score"}
+    assert by_name.keys() <= MEASURES.keys()
     values = measures.per_sample(z.float(), y)["margin"].numpy()
     assert by_name["margin"]["value"] == pytest.approx(values.mean())
     assert by_name["margin"]["se"] == pytest.approx(stats.sem(values))
     assert by_name["calibration_error"]["value"] == pytest.approx(
         calibration_by_loop(z.float().double().numpy(), y.numpy(), 15)
     )
+    assert by_name["best_temperature"]["value"] == measures.best_temperature(z.float(), y)
+    assert by_name["brier_score"]["se"] == pytest.approx(
+        stats.sem(measures.brier_score(z.float(), y)), rel=1e-4
+    )
     for row in rows:
         assert (row["model"], row["seed"], row["stage"], row["condition"]) == ("m", 3, "logits", "clean")
         assert (row["M"], row["N"]) == (30, 4)
+
+
+def test_what_has_no_finite_number_has_no_row():
+    sure = torch.tensor([[3.0, 0.0], [4.0, 1.0]])
+    for label, left_out in ((0, "overconfidence"), (1, "underconfidence"), (1, "best_temperature")):
+        rows = measures.summary_rows(sure, torch.full((2,), label), model="m", seed=0, condition="clean")
+        assert left_out not in {row["measure"] for row in rows}
+        assert all(math.isfinite(row["value"]) for row in rows)
 
 
 def test_one_sample_has_no_standard_error():
