@@ -15,14 +15,19 @@ from robustgeom.threat import ThreatModel
 __all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective"]
 
 _NAMES = (
+    "adaad",
+    "ard",
     "fast_at",
     "free_at",
     "gradient_norm",
+    "iad",
+    "kd_clean",
     "label_smoothing",
     "logit_squeezing",
     "mart",
     "noise_augmented",
     "pgd_at",
+    "rslad",
     "standard",
     "trades",
 )
@@ -40,7 +45,7 @@ def objective_settings(name: str) -> dict[str, Any]:
 
 
 def objective_needs(name: str) -> frozenset[str]:
-    """Return what the loop must give an objective, of generator, threat and memory; raises `UnknownNameError`.
+    """Return what the loop must give an objective, of generator, threat, memory and teacher; raises `UnknownNameError`.
 
     >>> sorted(objective_needs("free_at"))
     ['generator', 'memory', 'threat']
@@ -56,9 +61,10 @@ def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) 
     ...
     robustgeom.errors.InputError: expected 0 <= smoothing < 1, got 2; try smoothing=0.1
     """
-    given = {"threat": threat, "generator": Generator().manual_seed(0), "memory": {}}
-    wanted = {key: given[key] for key in objective_needs(name)}
     with torch.random.fork_rng(devices=[]):
+        given = {"threat": threat, "generator": Generator().manual_seed(0), "memory": {}}
+        given |= {"teacher": nn.Linear(4, 2)}
+        wanted = {key: given[key] for key in objective_needs(name)}
         inputs, labels = torch.full((2, 4), 0.5), torch.tensor([0, 1])
         found = OBJECTIVES[name](nn.Linear(4, 2), inputs, labels, **wanted, **arguments)
     if not isinstance(found, Tensor):

@@ -71,9 +71,27 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def losses(name, model, data, *, norm="linf", eps=0.1, seed=0, memory=None, domain=(0.0, 1.0), **changes):
+def taught(x):
+    """Logits of a fixed linear teacher of three classes."""
+    weight = torch.randn(3, x[0].numel(), generator=seeded(9), dtype=torch.float64).to(x.dtype)
+    return 4 * (x.flatten(1) - 0.5) @ weight.T
+
+
+def losses(
+    name,
+    model,
+    data,
+    *,
+    norm="linf",
+    eps=0.1,
+    seed=0,
+    memory=None,
+    domain=(0.0, 1.0),
+    teacher=taught,
+    **changes,
+):
     """Yield the losses of one batch, whether the objective returns one or yields several."""
-    given = {"generator": seeded(seed), "threat": ThreatModel(norm, eps, domain)}
+    given = {"generator": seeded(seed), "threat": ThreatModel(norm, eps, domain), "teacher": teacher}
     given["memory"] = {} if memory is None else memory
     chosen = {k: v for k, v in SMALL.items() if k in objective_settings(name)} | changes
     needed = {k: given[k] for k in objective_needs(name)}

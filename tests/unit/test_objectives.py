@@ -30,7 +30,8 @@ NAMES = sorted(OBJECTIVES)
 ATTACKING = [n for n in NAMES if "threat" in objective_needs(n)]
 PLAIN = [n for n in NAMES if n not in ATTACKING]
 DRAWING = [*(n for n in ATTACKING if n != "free_at"), "noise_augmented"]
-NORMS = {"fast_at": ["linf", "l2"], "pgd_at": ["linf", "l2", "l1"], **{n: ["linf"] for n in PLAIN}}
+NORMS = {n: ["linf", "l2", "l1"] for n in ("ard", "iad", "pgd_at")} | {n: ["linf"] for n in PLAIN}
+NORMS |= {"fast_at": ["linf", "l2"]}
 DOCS = Path(__file__).parents[2] / "docs/objectives.md"
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -50,7 +51,7 @@ def test_a_signature_is_model_inputs_labels_needs_and_settings_with_defaults(nam
     found = list(inspect.signature(OBJECTIVES[name]).parameters.values())
     assert [p.name for p in found[:3]] == ["model", "inputs", "labels"]
     assert all(p.kind is p.KEYWORD_ONLY for p in found[3:])
-    assert objective_needs(name) <= {"generator", "memory", "threat"}
+    assert objective_needs(name) <= {"generator", "memory", "teacher", "threat"}
     assert "generator" in objective_needs(name)
     assert {p.name for p in found[3:]} == objective_needs(name) | set(objective_settings(name))
     # A recipe writes settings as TOML; None is what leaving one out means.
@@ -87,9 +88,10 @@ def test_inputs_model_and_the_global_stream_are_left_alone(name):
 def test_attacks_see_the_model_in_eval_mode_and_weights_learn_in_train_mode(name):
     model, data = network(), batch()
     list_of_losses = list(losses(name, model, data) if name != "free_at" else driven(name, model, data))
-    passes = {"free_at": 3, "mart": 2, "trades": 2}.get(name, 1)
+    passes = {"free_at": 3, "iad": 2, "mart": 2, "rslad": 2, "trades": 2}.get(name, 1)
     assert len(model.points(True)) == passes == model.bn.num_batches_tracked
-    eval_passes = {"fast_at": 1, "mart": 3, "pgd_at": 4, "trades": 4}.get(name, 0)
+    eval_passes = {"adaad": 3, "fast_at": 1, "mart": 3, "rslad": 3, "trades": 4}
+    eval_passes = (eval_passes | dict.fromkeys(("ard", "iad", "pgd_at"), 4)).get(name, 0)
     assert len(model.points(False)) == eval_passes
     # All passes in eval mode come first.
     assert [mode for mode, _ in model.seen] == [False] * eval_passes + [True] * passes
@@ -134,13 +136,18 @@ def test_thirty_steps_lower_the_loss(name):
 BAD = {
     "awp": [-0.1, float("nan"), "0.1"],
     "beta": [-1.0, float("inf")],
+    "gated": [],
+    "hard": [-0.1, 1.1, float("nan")],
+    "igdm": [-1.0, float("inf")],
     "noise": [-1.0],
+    "power": [-0.1, float("nan")],
     "replays": [0, 1.5],
     "sigma": [-0.1, float("nan")],
     "smoothing": [-0.1, 1.0, float("nan")],
     "step": [-1.0],
     "step_size": [0.0, -0.1, float("inf")],
     "steps": [0, -1],
+    "temperature": [0, -1.0, float("nan")],
     "weight": [-0.1, float("inf")],
 }
 REFUSED = [(n, k, v) for n in NAMES for k in objective_settings(n) for v in BAD[k]]
