@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from robustgeom.errors import InternalError, unknown
 
-__all__ = ["MEASURES", "Measure", "Registry"]
+__all__ = ["MEASURES", "Measure", "Registry", "needs_of", "settings_of"]
 
 
 class Registry(Mapping[str, Any]):
@@ -47,6 +48,29 @@ class Registry(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._targets)
+
+
+def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a recipe may set: a function's keyword-only arguments that have defaults, with them.
+
+    >>> settings_of(lambda x, *, generator, steps=10: x)
+    {'steps': 10}
+    """
+    return {n: p.default for n, p in _keywords(function).items() if p.default is not p.empty}
+
+
+def needs_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Return what a caller must give: a function's keyword-only arguments without defaults.
+
+    >>> sorted(needs_of(lambda x, *, generator, steps=10: x))
+    ['generator']
+    """
+    return frozenset(n for n, p in _keywords(function).items() if p.default is p.empty)
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(function).parameters
+    return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from robustgeom.registry import Registry
+from robustgeom.registry import Registry, needs_of, settings_of
 from robustgeom.threat import ThreatModel
 
 __all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective"]
@@ -41,7 +40,7 @@ def objective_settings(name: str) -> dict[str, Any]:
     >>> objective_settings("label_smoothing")
     {'smoothing': 0.1}
     """
-    return {n: p.default for n, p in _keywords(name).items() if p.default is not p.empty}
+    return settings_of(OBJECTIVES[name])
 
 
 def objective_needs(name: str) -> frozenset[str]:
@@ -50,7 +49,7 @@ def objective_needs(name: str) -> frozenset[str]:
     >>> sorted(objective_needs("free_at"))
     ['generator', 'memory', 'threat']
     """
-    return frozenset(n for n, p in _keywords(name).items() if p.default is p.empty)
+    return needs_of(OBJECTIVES[name])
 
 
 def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) -> None:
@@ -69,8 +68,3 @@ def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) 
         found = OBJECTIVES[name](nn.Linear(4, 2), inputs, labels, **wanted, **arguments)
     if not isinstance(found, Tensor):
         next(iter(found))
-
-
-def _keywords(name: str) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(OBJECTIVES[name]).parameters
-    return {n: p for n, p in found.items() if p.kind is p.KEYWORD_ONLY}

@@ -14,10 +14,15 @@ from robustgeom.data.load import DATASETS
 from robustgeom.errors import ContentError, InputError
 from robustgeom.files import parsed, read_toml
 from robustgeom.models.build import ARCHITECTURES
+from robustgeom.registry import needs_of, settings_of
 from robustgeom.threat import ThreatModel
+from robustgeom.training.manipulations import MANIPULATIONS, try_manipulation
 from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings, try_objective
 
 __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
+
+
+OTHERS = frozenset({"other", "other_reference"})
 
 
 class _Section(BaseModel):
@@ -69,6 +74,44 @@ class Objective(_Section):
             try_objective(self.name, ThreatModel(self.norm, self.eps), self.arguments)
         except (InputError, TypeError) as error:
             raise ValueError(f"{self.name} cannot do with these: {error}") from error
+        return self
+
+
+class Manipulation(_Section):
+    """What is done to a teacher's logits: a manipulation's name and its settings, tried out on a toy."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Manipulation:
+        _known("manipulation", self.name, MANIPULATIONS)
+        for argument in self.arguments:
+            _known(f"argument of {self.name}", argument, settings_of(MANIPULATIONS[self.name]))
+        try:
+            try_manipulation(self.name, self.arguments)
+        except (InputError, TypeError) as error:
+            raise ValueError(f"{self.name} cannot do with these: {error}") from error
+        return self
+
+
+class Teacher(_Section):
+    """Who teaches: a name of the zoo, a folder or another reference, and what is done to its logits, one by one.
+
+    other: a second network, given exactly where a manipulation compares the two.
+    """
+
+    model: str = Field(min_length=1)
+    other: str = ""
+    manipulations: list[Manipulation] = []
+
+    @model_validator(mode="after")
+    def _has_another(self) -> Teacher:
+        names = [m.name for m in self.manipulations if needs_of(MANIPULATIONS[m.name]) & OTHERS]
+        if names and not self.other:
+            raise ValueError(f"{names[0]} compares two networks, got no teacher.other")
+        if self.other and not names:
+            raise ValueError(f"no manipulation takes teacher.other, got {self.other!r}")
         return self
 
 
@@ -136,6 +179,7 @@ class Recipe(_Section):
     data: str = "fashion-mnist"
     architecture: Architecture
     objective: Objective
+    teacher: Teacher | None = None
     optimiser: Optimiser
     augmentation: Augmentation = Augmentation()
     averaging: Averaging = Averaging(decay=0.0)
@@ -145,6 +189,14 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _has_splits(self) -> Recipe:
         _known("data set with training images", self.data, DATASETS)
+        return self
+
+    @model_validator(mode="after")
+    def _is_taught(self) -> Recipe:
+        name = self.objective.name
+        if ("teacher" in objective_needs(name)) != (self.teacher is not None):
+            wants, has = ("a", "none") if self.teacher is None else ("no", self.teacher.model)
+            raise ValueError(f"{name} takes {wants} teacher, got {has}")
         return self
 
 

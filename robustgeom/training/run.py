@@ -23,6 +23,7 @@ from robustgeom.training.averaging import follow
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.preflight import refuse_misfit
 from robustgeom.training.recipe import Optimiser, Recipe
+from robustgeom.training.teacher import lessons
 from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["EpochDone", "Run"]
@@ -63,8 +64,11 @@ class Run:
 
     def __init__(self, recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> None:
         self.recipe, self.device, settings = recipe, device, recipe.optimiser
-        self.digest = hashlib.sha256(f"{recipe.model_dump_json()}{data.hash}".encode()).hexdigest()
         refuse_misfit(recipe, data)
+        self.lessons = lessons(recipe, data, device)
+        taught = "" if self.lessons is None else self.lessons.digest
+        told = f"{recipe.model_dump_json(exclude_none=True)}{data.hash}{taught}"
+        self.digest = hashlib.sha256(told.encode()).hexdigest()
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
         self.per_epoch = -(-len(data) // settings.batch_size)
@@ -124,6 +128,8 @@ class Run:
         given: dict[str, Any] = {**chosen.arguments, "generator": generator}
         given |= {"threat": self.threat} if self.threat is not None else {}
         given |= {"memory": self.memory} if "memory" in objective_needs(chosen.name) else {}
+        if self.lessons is not None:
+            given["teacher"] = self.lessons.about(labels, seed_of(self.recipe.seed, "teacher", self.step))
         mixed = torch.autocast(
             torch.device(self.device).type, getattr(torch, amp, torch.bfloat16), enabled=amp != "none"
         )
