@@ -115,6 +115,7 @@ class ModelInfo(_Frozen):
     front_end: str = "none"
     threat: str = "none"
     objective: str = ""
+    teacher: str = ""
     stages: list[str] = []
 
 

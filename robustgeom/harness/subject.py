@@ -187,6 +187,7 @@ def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:
         card = read_card(model)
         facts = card.model_dump(include={"name", "family", "seed", "rho", "front_end", "threat"})
         facts["objective"] = card.training.objective if card.training else ""
+        facts["teacher"] = card.teacher.model if card.teacher else ""
         # A folder's name, not its card's: a copy that was trained again is another model.
         facts["name"] = without_folders(model)
         return ModelInfo(reference=facts["name"], **facts, **common)

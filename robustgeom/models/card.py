@@ -44,6 +44,21 @@ class Training(_Section):
     threads: int
 
 
+class Lineage(_Section):
+    """Who taught a student: the teacher and the sha256 of its weights, and what was done to its logits, in turn.
+
+    Accuracies are shares of validation samples on which the teacher is right, clean and under the attack that the
+    student is to withstand.
+    """
+
+    model: str
+    digest: str
+    other: str = ""
+    manipulations: list[str] = []
+    accuracy: float
+    robust_accuracy: float | None = None
+
+
 class Figure(_Section):
     """One measured accuracy: the share `value` of `n` images with its 95 % interval.
 
@@ -86,6 +101,7 @@ class ModelCard(_Section):
     architecture: Architecture
     weights: Weights
     training: Training | None = None
+    teacher: Lineage | None = None
     figures: list[Figure] = []
 
 

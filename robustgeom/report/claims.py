@@ -203,7 +203,8 @@ def _families(records: Sequence[RunRecord]) -> list[_Family]:
     found: dict[str, _Family] = {}
     for record in records:
         model = record.header.model
-        if model.family == UNDECLARED:  # nothing says how it was trained, or what it may be compared with
+        # Nothing says how a user's network was trained, and a student is what its teacher made of it.
+        if model.family == UNDECLARED or model.teacher:
             continue
         family = found.setdefault(model.family, _Family(model.family, [], [], []))
         trained, stochastic = model.threat != "none", model.rho > 0 or model.noise != "none"

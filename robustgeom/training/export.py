@@ -20,7 +20,7 @@ from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.target import Target
-from robustgeom.models.card import Architecture, ModelCard, Training, Weights
+from robustgeom.models.card import Architecture, Lineage, ModelCard, Training, Weights
 from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.variants import variant_names
 from robustgeom.training.log import log_line
@@ -40,14 +40,16 @@ def write_zoo_folder(
     history: Sequence[EpochDone] = (),
     device: str = "cpu",
     data_dir: str | None = None,
+    teacher: Lineage | None = None,
 ) -> Path:
     """Write card.toml, recipe.toml, model.safetensors, expected.json and training.jsonl as the folder `out`.
 
-    All or nothing; `history` is what every epoch told. Raises `OutputError` where `out` exists or cannot be written.
+    All or nothing; `history` is what every epoch told, `teacher` who taught the network. Raises `OutputError` where
+    `out` exists or cannot be written.
     """
     data, test = (load_dataset(recipe.data, split=split, data_dir=data_dir) for split in ("eval", "test"))
     files = {
-        **_files(recipe, model, data, _cost(recipe, history, device)),
+        **_files(recipe, model, data, _cost(recipe, history, device), teacher),
         "expected.json": (json.dumps(expected(model, data, test), indent=1) + "\n").encode(),
         "training.jsonl": "".join(map(log_line, history)).encode(),
     }
@@ -57,10 +59,12 @@ def write_zoo_folder(
     return Path(out)
 
 
-def _files(recipe: Recipe, model: nn.Module, data: Dataset, cost: Training | None) -> dict[str, bytes]:
+def _files(
+    recipe: Recipe, model: nn.Module, data: Dataset, cost: Training | None, teacher: Lineage | None
+) -> dict[str, bytes]:
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = save(state)
-    card = _card(recipe, model, weights, data, cost)
+    card = _card(recipe, model, weights, data, cost).model_copy(update={"teacher": teacher})
     return {
         "card.toml": tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)).encode(),
         "recipe.toml": tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True)).encode(),
@@ -90,6 +94,7 @@ def _card(
     objective = recipe.objective
     threat = f"{objective.norm} {objective.eps:g}" if objective.eps else "none"
     what = recipe.title or (f"{objective.name} at {threat}" if objective.eps else objective.name)
+    what += f", taught by {recipe.teacher.model}" if recipe.teacher and not recipe.title else ""
     return ModelCard(
         name=recipe.name,
         title=f"{recipe.architecture.name} on {recipe.data}, {what}",

@@ -12,8 +12,10 @@ from torch import Generator, Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
+from robustgeom.models.card import Lineage
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import reseed_noise
+from robustgeom.refs import without_folders
 from robustgeom.registry import needs_of
 from robustgeom.seeds import seed_of
 from robustgeom.stats import clopper_pearson
@@ -23,17 +25,9 @@ from robustgeom.training.manipulations import MANIPULATIONS
 from robustgeom.training.recipe import OTHERS, Recipe
 from robustgeom.training.validate import share_correct, share_robust
 
-__all__ = ["Grades", "Lessons", "graded", "lessons"]
+__all__ = ["Lessons", "lessons", "lineage"]
 
 _BATCH = 500
-
-
-@dataclass(frozen=True)
-class Grades:
-    """Shares of validation samples on which a teacher is right, clean and under the objective's attack."""
-
-    accuracy: float
-    robust_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -102,28 +96,39 @@ def lessons(recipe: Recipe, data: Dataset, device: str) -> Lessons | None:
     return Lessons(network, other, tuple(steps), digest)
 
 
-def graded(
-    network: nn.Module, validation: Dataset, threat: ThreatModel | None, *, steps: int, seed: int
-) -> Grades:
-    """Return how good a teacher is, clean and under the attack that its student is to withstand.
+def lineage(recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> Lineage | None:
+    """Return who teaches, with its accuracies on validation samples, clean and under the attack of the objective.
 
-    Raises `InputError` where it is no better than chance, clean or, with a threat, attacked: such a teacher has nothing
+    Raises `InputError` as `lessons`, and where the teacher is no better than chance, clean or attacked: it has nothing
     to teach, or was given other inputs than it knows.
     """
-    chance, n = 1 / len(validation.classes), len(validation)
-    clean, robust = share_correct(network, validation), None
+    if recipe.teacher is None:
+        return None
+    asked, network = recipe.teacher, _frozen(recipe.teacher.model, data, device)
+    samples = validation.balanced(min(recipe.validation.images, len(validation)))
+    clean, robust = share_correct(network, samples), None
     fix = "a trained teacher, with normalisation inside and the classes in this order"
-    if clopper_pearson(round(clean * n), n).low <= chance:
-        got = f"right on {100 * clean:.1f} % of {n} validation samples"
-        raise InputError(f"a teacher better than chance, {100 * chance:.1f} %", got=got, fix=fix)
-    if threat is not None:
-        generator = Generator(next(network.parameters()).device).manual_seed(seed)
-        robust = share_robust(network, validation, threat, steps=steps, generator=generator)
-        if clopper_pearson(round(robust * n), n).low <= chance:
-            got = f"{100 * robust:.1f} % of {n} validation samples ({100 * clean:.1f} % clean)"
-            wanted = f"a teacher that is robust, better than {100 * chance:.1f} % under attack"
-            raise InputError(wanted, got=got, fix="an adversarially trained teacher, or kd_clean")
-    return Grades(clean, robust)
+    _refuse_chance("a teacher", clean, samples, fix)
+    if recipe.objective.eps > 0:
+        threat = ThreatModel(recipe.objective.norm, recipe.objective.eps, data.domain)
+        generator = Generator(device).manual_seed(seed_of(recipe.seed, "teacher", "grades"))
+        robust = share_robust(network, samples, threat, steps=recipe.validation.steps, generator=generator)
+        _refuse_chance("under attack a teacher", robust, samples, "an adversarially trained one, or kd_clean")
+    return Lineage(
+        model=without_folders(asked.model),
+        digest=model_digest(network),
+        other=without_folders(asked.other),
+        manipulations=[m.name for m in asked.manipulations],
+        accuracy=round(clean, 4),
+        robust_accuracy=None if robust is None else round(robust, 4),
+    )
+
+
+def _refuse_chance(who: str, share: float, data: Dataset, fix: str) -> None:
+    n, chance = len(data), 1 / len(data.classes)
+    if clopper_pearson(round(share * n), n).low <= chance:
+        got = f"{100 * share:.1f} % of {n} validation samples"
+        raise InputError(f"{who} that is right more often than by chance", got=got, fix=fix)
 
 
 def _frozen(reference: str, data: Dataset, device: str) -> nn.Module:

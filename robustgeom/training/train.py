@@ -12,11 +12,13 @@ from robustgeom.data.load import load_dataset
 from robustgeom.errors import OutputError
 from robustgeom.files import refuse_existing
 from robustgeom.harness.subject import place_of
+from robustgeom.models.card import Lineage
 from robustgeom.training.export import write_zoo_folder
 from robustgeom.training.log import Logger, jsonl
 from robustgeom.training.loop import fit
 from robustgeom.training.recipe import Recipe, read_family, read_recipe
 from robustgeom.training.run import EpochDone
+from robustgeom.training.teacher import lineage
 
 __all__ = ["Hooks", "train", "train_family"]
 
@@ -43,13 +45,14 @@ def train(
     A run that was cut off goes on from `out`.checkpoint, and tells of every epoch in `out`.jsonl; both are gone at
     the end, when the folder has the log. `data_dir` holds the data set's original files. Raises `ContentError` on a
     damaged recipe or missing data, `OutputError` where `out` exists, cannot be written or is trained by another
-    process, `InputError` on a device that is not there and a network that does not take the data.
+    process, `InputError` on a device that is not there, a network that does not take the data, and a teacher that
+    cannot teach.
     """
     chosen = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     folder, told = Path(out), hooks or Hooks()
     refuse_existing(folder)
     place_of(device)
-    data = [load_dataset(chosen.data, split=s, data_dir=data_dir) for s in ("train", "validation")]
+    data, held = (load_dataset(chosen.data, split=s, data_dir=data_dir) for s in ("train", "validation"))
     checkpoint, log = (folder.with_name(f"{folder.name}.{end}") for end in ("checkpoint", "jsonl"))
     with _alone(folder):
         if folder.exists():
@@ -57,7 +60,9 @@ def train(
             raise _BusyError("a folder of our own", got=got, fix="looking at it")
         if not checkpoint.exists():
             log.unlink(missing_ok=True)
-        step = told.step
+        step, teacher = told.step, lineage(chosen, data, held, device)
+        if teacher is not None and told.note is not None:
+            told.note(f"{chosen.name}: {_said(teacher)}")
 
         def progress(done: EpochDone) -> None:
             for logger in (jsonl(log), *told.epoch):
@@ -65,13 +70,14 @@ def train(
 
         trained = fit(
             chosen,
-            *data,
+            data,
+            held,
             checkpoint=checkpoint,
             device=device,
             progress=progress,
             tick=None if step is None else lambda *args: step(chosen.name, *args),
         )
-        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device, data_dir)
+        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device, data_dir, teacher)
         for file in (checkpoint, log):
             file.unlink(missing_ok=True)
     return written
@@ -103,6 +109,14 @@ def train_family(
             if told.note is not None:
                 told.note(f"{recipe.name}: {busy}")
     return written
+
+
+def _said(teacher: Lineage) -> str:
+    robust = teacher.robust_accuracy
+    attacked = "" if robust is None else f", {100 * robust:.1f} % under attack"
+    return (
+        f"taught by {teacher.model}, right on {100 * teacher.accuracy:.1f} % of validation samples{attacked}"
+    )
 
 
 class _BusyError(OutputError):
