@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robustgeom.records import RunRecord, load_record
     from robustgeom.report import Claim, Comparison, compare, write_report
     from robustgeom.threat import ThreatModel
+    from robustgeom.training.distill import distill
     from robustgeom.training.train import train
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "bpda",
     "calibrate",
     "compare",
+    "distill",
     "evaluate",
     "load_dataset",
     "load_model",
@@ -71,6 +73,7 @@ _HOMES = {
     "bpda": "models.bpda",
     "calibrate": "models.calibrate",
     "compare": "report",
+    "distill": "training.distill",
     "evaluate": "harness.evaluate",
     "load_dataset": "data.load",
     "load_model": "models.load",

@@ -11,6 +11,7 @@ import click
 from robustgeom.cli.analyze import analyze
 from robustgeom.cli.check import check
 from robustgeom.cli.cp import cp
+from robustgeom.cli.distill import distill
 from robustgeom.cli.doctor import doctor
 from robustgeom.cli.download import download
 from robustgeom.cli.evaluate import evaluate
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (evaluate, analyze, report, ls, show, cp, check, doctor, train, verify, download)
+_COMMANDS = (evaluate, analyze, report, ls, show, cp, check, doctor, train, distill, verify, download)
 for _command in _COMMANDS:
     cli.add_command(_command)
 

@@ -12,7 +12,7 @@ from rich.progress import TaskID
 
 from robustgeom.cli.progress import bars
 
-__all__ = ["train"]
+__all__ = ["Display", "train"]
 
 
 @click.command()
@@ -37,7 +37,7 @@ def train(recipe: Path, out: Path, device: str, data_dir: str | None, logs: tupl
     from robustgeom.training.train import train as run
 
     loggers = [find_logger(name, out.parent / "logs") for name in logs]
-    with _Display() as display:
+    with Display() as display:
         hooks = Hooks(epoch=(display.epoch, *loggers), step=display.step, note=display.note)
         if is_family(recipe):
             written = train_family(recipe, out=out, device=device, data_dir=data_dir, hooks=hooks)
@@ -47,7 +47,7 @@ def train(recipe: Path, out: Path, device: str, data_dir: str | None, logs: tupl
         click.echo(str(folder))
 
 
-class _Display:
+class Display:
     """A line an epoch, and on a terminal a bar with time left below."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class _Display:
         self._bar = bars(self._console)
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         self._bar.start()
         return self
 
