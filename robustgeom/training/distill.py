@@ -52,10 +52,10 @@ def distill(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
-    ...     distill("fmnist-cnn-pgd-at", "resnet", out=f"{place}/student")
+    ...     distill("fmnist-cnn-pgd-at", "cnn", method="rslat", out=f"{place}/student")
     Traceback (most recent call last):
     ...
-    robustgeom.errors.UnknownNameError: expected the name of a known student, got 'resnet'; try preact_resnet
+    robustgeom.errors.UnknownNameError: expected the name of a known method, got 'rslat'; try rslad
     """
     data_dir = asked.pop("data_dir", None)
     recipe = distillation(teacher, student, name=Path(out).name, data_dir=data_dir, **asked)

@@ -133,7 +133,7 @@ def test_a_teacher_is_graded_on_validation_images_clean_and_under_the_attack(tea
     assert told.accuracy == 1
     assert 0.8 < told.robust_accuracy <= 1
     assert told.model == "teachers.py:build"
-    assert told.manipulations == []
+    assert (told.other, told.manipulations) == ("", [])
     assert lineage(recipe(clean(), f"{teacher}:build"), toys.DATA, toys.HELD, "cpu").robust_accuracy is None
     assert lineage(toys.recipe(), toys.DATA, toys.HELD, "cpu") is None
 
