@@ -20,6 +20,7 @@ from robustgeom.geometry._arrays import Matrix
 __all__ = ["nonnegative_weights"]
 
 OPTIMAL = 1e-10  # relative violation of the optimality conditions that rounding explains
+_DIGIT = 4 * float(np.finfo(np.float64).eps)
 _STEPS, _PENALTY, _RELAXED = 16, 1.0, 1.6
 _EXCHANGES = 8
 _PROGRESS = 1e-13
@@ -131,12 +132,16 @@ def _small(gram: Tensor, along: Tensor, places: Tensor, within: Tensor, signs: T
 
 
 def _optimal(rays: Tensor, targets: Tensor, weights: Tensor, signs: Tensor | None) -> Tensor:
-    """Return for which targets (n,) the residual is in the polar cone and at right angles to the sum."""
+    """Return for which targets (n,) the residual is in the polar cone and at right angles to the sum.
+
+    Where rays nearly cancel, weights are large, and their sum loses as many digits as they have.
+    """
     sums = _signed(weights, signs) @ rays
     residual = targets - sums
     length = targets.norm(dim=1)
-    polar: Tensor = _signed(residual @ rays.T, signs).amax(1) <= OPTIMAL * length
-    upright: Tensor = (sums * residual).sum(1).abs() <= OPTIMAL * length.square()
+    rounding = OPTIMAL * length + _DIGIT * weights.abs().sum(1)
+    polar: Tensor = _signed(residual @ rays.T, signs).amax(1) <= rounding
+    upright: Tensor = (sums * residual).sum(1).abs() <= rounding * length
     return polar.logical_and(upright).logical_and((weights >= 0).all(1))
 
 

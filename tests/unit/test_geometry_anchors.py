@@ -92,6 +92,20 @@ def test_batches_and_both_solvers_of_single_probes_project_on_the_same_point(see
             np.testing.assert_allclose(alone, found, atol=1e-8)
 
 
+def test_rays_that_cancel_but_for_single_precision_have_a_sum():
+    """Points on one line, some with the other sign, reach anywhere with weights of ten million."""
+    generator = np.random.default_rng(0)
+    line = np.outer(generator.uniform(1, 2, 40), generator.standard_normal(6)) + generator.standard_normal(6)
+    points = (line * generator.choice([-1.0, 1.0], size=(40, 1))).astype(np.float32).astype(np.float64)
+    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    probes = generator.standard_normal((20, 6))
+    weights, sums = nonnegative_weights(torch.from_numpy(rays), torch.from_numpy(probes))
+    assert weights.max() > 1e5
+    residual = torch.from_numpy(probes) - sums
+    assert (residual @ torch.from_numpy(rays).T).max() < 1e-6
+    assert (residual * sums).sum(1).abs().max() < 1e-6
+
+
 def certified(rays, probe, weights):
     rays, probe, weights = map(torch.from_numpy, (rays, probe, weights))
     return bool(_optimal(rays, probe[None], weights[None], None)[0])
