@@ -156,6 +156,7 @@ def test_clean_accuracies_are_what_the_project_asks_of_its_models():
         clean[name] = facts["test_correct"] / facts["test_n"]
     assert clean["fmnist-cnn-standard"] >= 0.90
     assert clean["fmnist-resnet-standard"] >= 0.925
+    assert clean["speech-cochcnn-standard"] >= 0.90
 
 
 @pytest.mark.skipif(
