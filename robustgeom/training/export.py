@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import load_dataset
@@ -27,9 +27,10 @@ from robustgeom.training.log import log_line
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import EpochDone
 
-__all__ = ["count_correct", "expected", "probe_logits", "suite_counts", "write_zoo_folder"]
+__all__ = ["count_correct", "expected", "probe_logits", "round_large", "suite_counts", "write_zoo_folder"]
 
 PROBES = 16
+_LARGE = 1_000_000  # bytes of weights, beyond which they are stored in half precision
 SUITE, SAMPLES = "quick-linf", 100
 
 
@@ -44,12 +45,13 @@ def write_zoo_folder(
 ) -> Path:
     """Write card.toml, recipe.toml, model.safetensors, expected.json and training.jsonl as the folder `out`.
 
-    All or nothing; `history` is what every epoch told, `teacher` who taught the network. Raises `OutputError` where
-    `out` exists or cannot be written.
+    All or nothing; `history` is what every epoch told, `teacher` who taught the network. Weights of more than 1 MB are
+    rounded to half precision first, in `model` too. Raises `OutputError` where `out` exists or cannot be written.
     """
+    kept = round_large(model)
     data, test = (load_dataset(recipe.data, split=split, data_dir=data_dir) for split in ("eval", "test"))
     files = {
-        **_files(recipe, model, data, _cost(recipe, history, device), teacher),
+        **_files(recipe, model, kept, data, _cost(recipe, history, device), teacher),
         "expected.json": (json.dumps(expected(model, data, test), indent=1) + "\n").encode(),
         "training.jsonl": "".join(map(log_line, history)).encode(),
     }
@@ -59,11 +61,30 @@ def write_zoo_folder(
     return Path(out)
 
 
-def _files(
-    recipe: Recipe, model: nn.Module, data: Dataset, cost: Training | None, teacher: Lineage | None
-) -> dict[str, bytes]:
+def round_large(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights to store: beyond 1 MB in half precision, to which those of `model` are rounded.
+
+    >>> layer = nn.Linear(1000, 300)
+    >>> round_large(layer)["weight"].dtype, layer.weight.dtype
+    (torch.float16, torch.float32)
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    weights = save(state)
+    if sum(value.nbytes for value in state.values()) <= _LARGE:
+        return state
+    state = {name: v.half() if v.dtype == torch.float32 else v for name, v in state.items()}
+    model.load_state_dict(state)
+    return state
+
+
+def _files(
+    recipe: Recipe,
+    model: nn.Module,
+    kept: dict[str, Tensor],
+    data: Dataset,
+    cost: Training | None,
+    teacher: Lineage | None,
+) -> dict[str, bytes]:
+    weights = save(kept)
     card = _card(recipe, model, weights, data, cost).model_copy(update={"teacher": teacher})
     return {
         "card.toml": tomli_w.dumps(card.model_dump(mode="json", exclude_none=True)).encode(),
