@@ -10,9 +10,10 @@ from torch import Generator, Tensor, nn
 
 from robustgeom.attacks._farthest import checked_size
 from robustgeom.attacks._start import draw
+from robustgeom.attacks.pgd import pgd
 from robustgeom.threat import ThreatModel, project, steepest
 
-__all__ = ["climb", "in_eval", "slope"]
+__all__ = ["climb", "in_eval", "pgd_in_eval", "slope"]
 
 NEAR = (
     0.001  # standard deviation of the start around the input, in its units, as in the code of TRADES and MART
@@ -64,3 +65,33 @@ def climb(
     for _ in range(steps):
         x = project(x + size * steepest(slope(loss, x), threat.norm), inputs, threat)
     return x
+
+
+def pgd_in_eval(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    threat: ThreatModel,
+    steps: int,
+    step_size: float | None,
+    generator: Generator,
+) -> Tensor:
+    """Return PGD's worst inputs by the cross-entropy of a model in eval mode; rows get all steps, fooled or not.
+
+    >>> data = torch.full((1, 2), 0.5), torch.tensor([0])
+    >>> given = {"threat": ThreatModel("linf", 0.25), "steps": 4, "step_size": None, "generator": Generator()}
+    >>> (pgd_in_eval(nn.Linear(2, 2), *data, **given) - 0.5).abs().max().item() <= 0.25
+    True
+    """
+    with in_eval(model):
+        return pgd(
+            model,
+            inputs,
+            labels,
+            threat=threat,
+            steps=steps,
+            step_size=step_size,
+            stop_when_fooled=False,
+            generator=generator,
+        )

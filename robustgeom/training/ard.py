@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustgeom.attacks.pgd import pgd
 from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel
 from robustgeom.training._door import sizes
 from robustgeom.training._terms import Teacher, gradient_match, softened, still
-from robustgeom.training._worst import in_eval
+from robustgeom.training._worst import pgd_in_eval
 
 __all__ = ["ard"]
 
@@ -48,17 +47,9 @@ def ard(
         raise InputError("temperature > 0", got="0", fix="temperature=30")
     if hard > 1:
         raise InputError("0 <= hard <= 1", got=f"{hard:g}", fix="hard=0.1")
-    with in_eval(model):
-        worst = pgd(
-            model,
-            inputs,
-            labels,
-            threat=threat,
-            steps=steps,
-            step_size=step_size,
-            stop_when_fooled=False,
-            generator=generator,
-        )
+    worst = pgd_in_eval(
+        model, inputs, labels, threat=threat, steps=steps, step_size=step_size, generator=generator
+    )
     attacked = model(worst)
     loss = (1 - hard) * softened(still(teacher, inputs), attacked, temperature).mean()
     if igdm:

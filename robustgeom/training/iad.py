@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from robustgeom.attacks.pgd import pgd
 from robustgeom.threat import ThreatModel
 from robustgeom.training._door import sizes
 from robustgeom.training._terms import Teacher, divergence, still
-from robustgeom.training._worst import in_eval
+from robustgeom.training._worst import pgd_in_eval
 
 __all__ = ["iad"]
 
@@ -42,17 +41,9 @@ def iad(
     torch.Size([])
     """
     sizes(power=power)
-    with in_eval(model):
-        worst = pgd(
-            model,
-            inputs,
-            labels,
-            threat=threat,
-            steps=steps,
-            step_size=step_size,
-            stop_when_fooled=False,
-            generator=generator,
-        )
+    worst = pgd_in_eval(
+        model, inputs, labels, threat=threat, steps=steps, step_size=step_size, generator=generator
+    )
     clean, attacked = model(inputs), model(worst)
     trust = still(teacher, worst).softmax(1).gather(1, labels[:, None]).squeeze(1) ** power
     taught = divergence(still(teacher, inputs), attacked)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustgeom.attacks.pgd import pgd
 from robustgeom.threat import ThreatModel
-from robustgeom.training._worst import in_eval
+from robustgeom.training._worst import pgd_in_eval
 from robustgeom.training.awp import at_worst_weights
 
 __all__ = ["pgd_at"]
@@ -37,15 +36,7 @@ def pgd_at(
     >>> pgd_at(nn.Linear(2, 3), *data, threat=threat, steps=2, generator=Generator()).shape
     torch.Size([])
     """
-    with in_eval(model):
-        worst = pgd(
-            model,
-            inputs,
-            labels,
-            threat=threat,
-            steps=steps,
-            step_size=step_size,
-            stop_when_fooled=False,
-            generator=generator,
-        )
+    worst = pgd_in_eval(
+        model, inputs, labels, threat=threat, steps=steps, step_size=step_size, generator=generator
+    )
     return at_worst_weights(model, lambda net: F.cross_entropy(net(worst), labels), awp)
