@@ -10,7 +10,7 @@ from robustgeom import checks
 from robustgeom.errors import InputError
 from robustgeom.threat import Norm, ThreatModel
 
-__all__ = ["admit", "counts", "sizes"]
+__all__ = ["admit", "counts", "shares", "sizes", "temperatures"]
 
 
 def admit(inputs: Tensor, labels: Tensor, threat: ThreatModel, *norms: Norm) -> None:
@@ -40,3 +40,25 @@ def sizes(**values: float) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
             raise InputError(f"a finite {name} >= 0", got=repr(value), fix=f"{name}=0")
+
+
+def shares(**values: float) -> None:
+    """Raise `InputError` on the first setting that is no number from 0 to 1.
+
+    >>> shares(hard=0.5)
+    """
+    sizes(**values)
+    for name, value in values.items():
+        if value > 1:
+            raise InputError(f"0 <= {name} <= 1", got=f"{value:g}", fix=f"{name}=1")
+
+
+def temperatures(**values: float) -> None:
+    """Raise `InputError` on the first setting that is no finite number above 0.
+
+    >>> temperatures(temperature=4.0)
+    """
+    sizes(**values)
+    for name, value in values.items():
+        if value == 0:
+            raise InputError(f"{name} > 0", got="0", fix=f"{name}=1")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel
-from robustgeom.training._door import sizes
+from robustgeom.training._door import shares, sizes, temperatures
 from robustgeom.training._terms import Teacher, gradient_match, softened, still
 from robustgeom.training._worst import pgd_in_eval
 
@@ -42,11 +41,9 @@ def ard(
     >>> ard(student, *data, teacher=teacher, threat=threat, generator=Generator()).shape
     torch.Size([])
     """
-    sizes(temperature=temperature, hard=hard, igdm=igdm)
-    if temperature == 0:
-        raise InputError("temperature > 0", got="0", fix="temperature=30")
-    if hard > 1:
-        raise InputError("0 <= hard <= 1", got=f"{hard:g}", fix="hard=0.1")
+    temperatures(temperature=temperature)
+    shares(hard=hard)
+    sizes(igdm=igdm)
     worst = pgd_in_eval(
         model, inputs, labels, threat=threat, steps=steps, step_size=step_size, generator=generator
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustgeom.errors import InputError
-from robustgeom.training._door import sizes
+from robustgeom.training._door import shares, temperatures
 from robustgeom.training._terms import Teacher, softened, still
 
 __all__ = ["kd_clean"]
@@ -36,11 +35,8 @@ def kd_clean(
     0.0
     """
     del generator
-    sizes(temperature=temperature, hard=hard)
-    if temperature == 0:
-        raise InputError("temperature > 0", got="0", fix="temperature=1")
-    if hard > 1:
-        raise InputError("0 <= hard <= 1", got=f"{hard:g}", fix="hard=0.1")
+    temperatures(temperature=temperature)
+    shares(hard=hard)
     told, said = still(teacher, inputs), model(inputs)
     loss = (1 - hard) * softened(told, said, temperature).mean()
     return loss + hard * F.cross_entropy(said, labels) if hard else loss

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel
-from robustgeom.training._door import admit, counts, sizes
+from robustgeom.training._door import admit, counts, shares, sizes
 from robustgeom.training._terms import Teacher, divergence, gradient_match, still
 from robustgeom.training._worst import climb, in_eval
 
@@ -42,9 +41,8 @@ def rslad(
     """
     admit(inputs, labels, threat, "linf", "l2")
     counts(steps=steps)
-    sizes(weight=weight, igdm=igdm)
-    if weight > 1:
-        raise InputError("0 <= weight <= 1", got=f"{weight:g}", fix="weight=0.8333")
+    shares(weight=weight)
+    sizes(igdm=igdm)
     told = still(teacher, inputs)
     with in_eval(model):
         worst = climb(
