@@ -21,6 +21,7 @@ __all__ = [
     "ModelInfo",
     "RemedyResult",
     "SuiteInfo",
+    "TeacherInfo",
     "ThreatInfo",
     "Totals",
 ]
@@ -101,6 +102,18 @@ PLAIN_FRONT_ENDS = ("none", "cochlea")
 """What a standard network may begin with: nothing, or what turns a waveform into a picture."""
 
 
+class TeacherInfo(_Frozen):
+    """Who taught a student, and what was done to its logits, in turn, as `robustgeom distill --manipulate` takes it.
+
+    `digest` is that of the teacher's own `ModelInfo`; `other` is a second network that manipulations compare with.
+    """
+
+    model: str
+    digest: str
+    other: str = ""
+    manipulations: list[str] = []
+
+
 class ModelInfo(_Frozen):
     """Which model was evaluated; `digest` is the sha256 of weights and card."""
 
@@ -115,7 +128,7 @@ class ModelInfo(_Frozen):
     front_end: str = "none"
     threat: str = "none"
     objective: str = ""
-    teacher: str = ""
+    teacher: TeacherInfo | None = None
     stages: list[str] = []
 
 

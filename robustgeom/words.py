@@ -118,6 +118,15 @@ def points(difference: Interval) -> str:
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
+def span(interval: Interval) -> str:
+    """Write a number with its interval and the samples behind it.
+
+    >>> span(Interval(0.1234, 0.05, 0.25, 50))
+    '0.123 [0.05, 0.25] (n=50)'
+    """
+    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}] (n={interval.n})"
+
+
 def p_text(p_value: float) -> str:
     """Write a p-value without false precision.
 

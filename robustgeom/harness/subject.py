@@ -23,6 +23,7 @@ from robustgeom.models.pretrained import Pretrained
 from robustgeom.models.variants import variant
 from robustgeom.records import ModelInfo
 from robustgeom.refs import is_reference, source_file, without_folders
+from robustgeom.schema import TeacherInfo
 
 __all__ = ["Subject", "place_of", "subject"]
 
@@ -187,7 +188,7 @@ def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:
         card = read_card(model)
         facts = card.model_dump(include={"name", "family", "seed", "rho", "front_end", "threat"})
         facts["objective"] = card.training.objective if card.training else ""
-        facts["teacher"] = card.teacher.model if card.teacher else ""
+        facts["teacher"] = card.teacher and card.teacher.model_dump(include=set(TeacherInfo.model_fields))
         # A folder's name, not its card's: a copy that was trained again is another model.
         facts["name"] = without_folders(model)
         return ModelInfo(reference=facts["name"], **facts, **common)

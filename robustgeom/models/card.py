@@ -45,7 +45,7 @@ class Training(_Section):
 
 
 class Lineage(_Section):
-    """Who taught a student: the teacher and the sha256 of its weights, and what was done to its logits, in turn.
+    """Who taught a student: the teacher and its digest, and what was done to its logits, in turn, as on a command line.
 
     Accuracies are shares of validation samples on which the teacher is right, clean and under the attack that the
     student is to withstand.

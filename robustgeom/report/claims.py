@@ -4,43 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord
-from robustgeom.report.findings import (
-    Finding,
-    NotTestedError,
-    is_standard,
-    mean_mask,
-    refuse_doubtful,
-    refuse_other_attacks,
-    refuse_other_samples,
+from robustgeom.report.families import at_keeps_capacity, late_capacity, logit_gap, noise_helps
+from robustgeom.report.findings import Finding, NotTestedError
+from robustgeom.report.logit_rules import (
+    confidences_disagree,
+    every_gap_shrinks,
+    extremes_differ,
+    less_overconfident,
+    margin_ranks_robustness,
+    not_every_sample,
+    shrinkage_grows,
 )
-from robustgeom.report.sweep import interior_peak, nearest_to_three, noise_beyond_filters, noise_costs_clean
-from robustgeom.report.tables import INPUT, logit_values, manifold_values, stages
-from robustgeom.schema import PLAIN_FRONT_ENDS
-from robustgeom.stats import Interval, bootstrap
-from robustgeom.words import percent, points, radius_text
+from robustgeom.report.student_rules import (
+    clean_lessons_help,
+    robust_distillation_keeps_up,
+    sample_confidence_matters,
+    shrinkage_is_not_enough,
+    simple_distributions_fail,
+    students_stay_below,
+    wrong_classes_matter,
+)
+from robustgeom.report.sweep import interior_peak, noise_beyond_filters, noise_costs_clean
+from robustgeom.stats import Interval
 
 __all__ = ["CLAIMS", "RULES", "Claim", "ClaimResult", "judge"]
 
 Status = Literal["reproduced", "not reproduced", "not tested"]
-Key = TypeVar("Key", int, str)
-UNDECLARED = "user"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement from a paper and the name of the rule in `RULES` that judges it."""
+    """A statement from a paper, the name of the rule in `RULES` that judges it, and the study that it belongs to."""
 
     id: str
     text: str
     source: str
     rule: str
+    study: str = "networks"
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,6 @@ class ClaimResult:
     effect: float | None
     interval: Interval | None
     reason: str
-
-
-@dataclass(frozen=True)
-class _Family:
-    name: str
-    standard: list[RunRecord]
-    trained: list[RunRecord]
-    stochastic: list[RunRecord]
 
 
 def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
@@ -85,70 +81,28 @@ def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
     )
 
 
-def logit_gap(records: Sequence[RunRecord]) -> list[Finding]:
-    """Adversarially trained models have a smaller centred max logit and a smaller gap than standard ones.
-
-    Rule: in every family with both, the 95 % paired bootstrap interval over samples of the clean mean of
-    (standard minus adversarially trained) lies above 0 for `max_logit` and for `logit_gap`. Seeds of a kind
-    are averaged per sample first.
-    """
-    families = [f for f in _families(records) if f.standard and f.trained]
-    if not families:
-        raise NotTestedError("needs a standard and an adversarially trained record of one family")
-    return [_logit_finding(f, measure) for f in families for measure in ("max_logit", "logit_gap")]
-
-
-def late_capacity(records: Sequence[RunRecord]) -> list[Finding]:
-    """In standard networks the attack lowers class-manifold capacity in the last two stages.
-
-    Rule: in every family with standard networks and at each of the last two stages of the model's list
-    (logits included where listed), the 95 % bootstrap interval over manifolds of the paired drop (clean minus
-    attacked) lies above 0. Seeds are averaged per manifold first.
-    """
-    families = [f for f in _families(records) if f.standard]
-    if not families:
-        raise NotTestedError("needs a record of a standard network")
-    return [_drop_finding(f, stage) for f in families for stage in _last_stages(f.standard, 2)]
-
-
-def at_keeps_capacity(records: Sequence[RunRecord]) -> list[Finding]:
-    """In adversarially trained networks the relative capacity drop at the last stage is at most half.
-
-    Rule: in every family with both, relative drop = 1 - mean attacked / mean clean capacity over manifolds at
-    the last stage; the standard one's is above 0, the adversarially trained one's is at most half of it, and
-    the 95 % bootstrap interval over manifolds of (standard minus adversarially trained relative drop) lies
-    above 0.
-    """
-    families = [f for f in _families(records) if f.standard and f.trained]
-    if not families:
-        raise NotTestedError("needs a standard and an adversarially trained record of one family")
-    return [_relative_finding(f) for f in families]
-
-
-def noise_helps(records: Sequence[RunRecord]) -> list[Finding]:
-    """Stochastic networks are more robust than the standard network of their family.
-
-    Rule: at the positive radius of the common grid where the standard network keeps closest to 40 % (seeds
-    averaged; the smaller radius on a tie), the stochastic network of the same family, not adversarially
-    trained, is at least 15 points more robust, and the 95 % paired bootstrap interval over samples lies above
-    0. Of several noise levels the one nearest to rho = 3 on a logarithmic axis is taken, of a V1 front end or else a
-    cochleagram where there is one. A record with a failed check leaves the claim untested: its robust accuracy cannot
-    be believed.
-    """
-    families = [f for f in _families(records) if f.standard and _plain_noise(f)]
-    if not families:
-        raise NotTestedError("needs a standard and a stochastic record (rho > 0) of one family")
-    return [_noise_finding(f) for f in families]
-
-
 RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "at_keeps_capacity": at_keeps_capacity,
+    "clean_lessons_help": clean_lessons_help,
+    "confidences_disagree": confidences_disagree,
+    "every_gap_shrinks": every_gap_shrinks,
+    "extremes_differ": extremes_differ,
     "interior_peak": interior_peak,
     "late_capacity": late_capacity,
+    "less_overconfident": less_overconfident,
     "logit_gap": logit_gap,
+    "margin_ranks_robustness": margin_ranks_robustness,
     "noise_beyond_filters": noise_beyond_filters,
     "noise_costs_clean": noise_costs_clean,
     "noise_helps": noise_helps,
+    "not_every_sample": not_every_sample,
+    "robust_distillation_keeps_up": robust_distillation_keeps_up,
+    "sample_confidence_matters": sample_confidence_matters,
+    "shrinkage_grows": shrinkage_grows,
+    "shrinkage_is_not_enough": shrinkage_is_not_enough,
+    "simple_distributions_fail": simple_distributions_fail,
+    "students_stay_below": students_stay_below,
+    "wrong_classes_matter": wrong_classes_matter,
 }
 
 CLAIMS: tuple[Claim, ...] = (
@@ -196,137 +150,102 @@ CLAIMS: tuple[Claim, ...] = (
         "Dapello et al. 2021, arXiv:2111.06979, abstract (competing effects); the test is ours",
         "interior_peak",
     ),
+    Claim(
+        "every-gap",
+        "The gaps to all next-largest logits shrink under adversarial training.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract",
+        "every_gap_shrinks",
+        "logits",
+    ),
+    Claim(
+        "not-every-sample",
+        "Gaps shrink on average, not for every sample.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; the bounds are ours",
+        "not_every_sample",
+        "logits",
+    ),
+    Claim(
+        "shrinkage-grows",
+        "Gaps shrink the more the larger the radius of adversarial training is.",
+        "derived from the worst-case margin of a linear classifier; compare Seguin et al. 2021, arXiv:2108.12001",
+        "shrinkage_grows",
+        "logits",
+    ),
+    Claim(
+        "confidences-disagree",
+        "Standard and adversarially trained networks differ in which samples they are sure of.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; the ceiling by seeds is ours",
+        "confidences_disagree",
+        "logits",
+    ),
+    Claim(
+        "extremes-differ",
+        "Samples with the largest difference of confidence look different.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; measured by their classes, which is ours",
+        "extremes_differ",
+        "logits",
+    ),
+    Claim(
+        "less-overconfident",
+        "Robust networks are less overconfident, also on clean data.",
+        "Grabinski et al. 2022, arXiv:2210.05938, abstract",
+        "less_overconfident",
+        "logits",
+    ),
+    Claim(
+        "margin-ranks-robustness",
+        "The logit margin ranks samples of a robust network by their distance from the boundary.",
+        "Ngnawe et al. 2024, arXiv:2406.18451, abstract; the threshold is ours",
+        "margin_ranks_robustness",
+        "logits",
+    ),
+    Claim(
+        "clean-lessons-help",
+        "Distilled on clean inputs alone, an adversarially trained teacher hands on some robustness.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; Goldblum et al. 2020, arXiv:1905.09747",
+        "clean_lessons_help",
+        "students",
+    ),
+    Claim(
+        "students-stay-below",
+        "That student stays less robust than its teacher.",
+        'Seguin et al. 2021, arXiv:2108.12001, abstract ("some robustness")',
+        "students_stay_below",
+        "students",
+    ),
+    Claim(
+        "wrong-classes-matter",
+        "What the teacher says of incorrect classes is essential.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
+        "wrong_classes_matter",
+        "students",
+    ),
+    Claim(
+        "shrinkage-is-not-enough",
+        "Small logits and gaps alone do not make a student robust.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; inferred",
+        "shrinkage_is_not_enough",
+        "students",
+    ),
+    Claim(
+        "sample-confidence-matters",
+        "The confidences of single samples are needed.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
+        "sample_confidence_matters",
+        "students",
+    ),
+    Claim(
+        "simple-distributions-fail",
+        "The distributions needed are complex: class means and Gaussians do not suffice.",
+        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
+        "simple_distributions_fail",
+        "students",
+    ),
+    Claim(
+        "robust-distillation-keeps-up",
+        "A student taught on attacked inputs is at least as robust as one of its size that was trained adversarially.",
+        "Goldblum et al. 2020, arXiv:1905.09747; Zi et al. 2021, arXiv:2108.07969; Huang et al. 2023 (AdaAD)",
+        "robust_distillation_keeps_up",
+        "students",
+    ),
 )
-
-
-def _families(records: Sequence[RunRecord]) -> list[_Family]:
-    found: dict[str, _Family] = {}
-    for record in records:
-        model = record.header.model
-        # Nothing says how a user's network was trained, and a student is what its teacher made of it.
-        if model.family == UNDECLARED or model.teacher:
-            continue
-        family = found.setdefault(model.family, _Family(model.family, [], [], []))
-        trained, stochastic = model.threat != "none", model.rho > 0 or model.noise != "none"
-        if trained:
-            family.trained.append(record)
-        if stochastic:
-            family.stochastic.append(record)
-        if not trained and not stochastic and model.front_end in PLAIN_FRONT_ENDS and is_standard(model):
-            family.standard.append(record)
-    for family in found.values():
-        refuse_other_samples([*family.standard, *family.trained, *family.stochastic])
-    return list(found.values())
-
-
-def _plain_noise(family: _Family) -> list[RunRecord]:
-    return nearest_to_three([r for r in family.stochastic if r.header.model.threat == "none"])
-
-
-def _logit_finding(family: _Family, measure: str) -> Finding:
-    standard, trained = (_sample_means(records, measure) for records in (family.standard, family.trained))
-    common = sorted(standard.keys() & trained.keys())
-    if not common:
-        raise NotTestedError(f"{family.name}: no sample has {measure} in both kinds of records")
-    interval = bootstrap([standard[i] - trained[i] for i in common])
-    text = f"{family.name}, {measure}: standard minus adversarially trained {_span(interval)} logits"
-    return Finding(interval.low > 0, interval, text)
-
-
-def _sample_means(records: list[RunRecord], measure: str) -> dict[int, float]:
-    return _average(records, lambda r: logit_values(r, measure, "clean"), "logits tables")
-
-
-def _average(
-    records: list[RunRecord], read: Callable[[RunRecord], dict[Key, float]], what: str
-) -> dict[Key, float]:
-    tables = [read(r) for r in records]
-    bare = [r.name for r, table in zip(records, tables, strict=True) if not table]
-    if bare:
-        raise NotTestedError(f"{what} of {', '.join(bare)} are missing")
-    common = set.intersection(*(set(t) for t in tables))
-    return {key: float(np.mean([t[key] for t in tables])) for key in common}
-
-
-def _last_stages(records: list[RunRecord], count: int) -> list[str]:
-    listed = records[0].header.model.stages or [s for s in stages(records[0], "capacity") if s != INPUT]
-    if len(listed) < count:
-        got = f"{records[0].name} lists {len(listed)}"
-        raise NotTestedError(f"needs capacity at the last {count} stages; {got}")
-    return listed[-count:]
-
-
-def _capacities(records: list[RunRecord], stage: str) -> NDArray[np.float64]:
-    """Per-manifold capacities at `stage`: (manifolds, 2), clean and attacked, averaged over seeds."""
-    what = f"capacities of manifolds at stage {stage}"
-    clean, attacked = (_average(records, _capacity_reader(stage, c), what) for c in ("clean", "attacked"))
-    common = sorted(clean.keys() & attacked.keys())
-    if len(common) < 2:
-        raise NotTestedError(
-            f"{records[0].name}: {what}, clean and attacked, for two manifolds or more are missing"
-        )
-    return np.array([[clean[m], attacked[m]] for m in common])
-
-
-def _capacity_reader(stage: str, condition: str) -> Callable[[RunRecord], dict[str, float]]:
-    return lambda record: manifold_values(record, "capacity", stage).get(condition, {})
-
-
-def _drop_finding(family: _Family, stage: str) -> Finding:
-    values = _capacities(family.standard, stage)
-    interval = bootstrap(values[:, 0] - values[:, 1])
-    return Finding(
-        interval.low > 0, interval, f"{family.name} at {stage}: capacity falls by {_span(interval)}"
-    )
-
-
-def _relative_drop(values: NDArray[np.float64]) -> float:
-    clean, attacked = values.mean(axis=0)
-    return float(1 - attacked / clean)
-
-
-def _relative_finding(family: _Family) -> Finding:
-    ours, theirs = (_last_stages(r, 1)[0] for r in (family.trained, family.standard))
-    if ours != theirs:
-        raise NotTestedError(f"{family.name}: the last stages differ ({theirs} and {ours})")
-    standard, trained = (_capacities(r, theirs) for r in (family.standard, family.trained))
-    if len(standard) != len(trained):
-        raise NotTestedError(f"{family.name}: the two kinds were measured on different manifolds")
-    drops = _relative_drop(standard), _relative_drop(trained)
-    both = np.hstack([standard, trained])
-    interval = bootstrap(both, lambda v: _relative_drop(v[:, :2]) - _relative_drop(v[:, 2:]))
-    shares = f"{percent(drops[0])} standard, {percent(drops[1])} adversarially trained"
-    text = (
-        f"{family.name} at {theirs}: relative drop {shares}, difference {points(interval)} (n={interval.n})"
-    )
-    holds = drops[0] > 0 and drops[1] <= drops[0] / 2 and interval.low > 0
-    return Finding(holds, interval, text)
-
-
-def _noise_finding(family: _Family) -> Finding:
-    noisy = _plain_noise(family)
-    refuse_doubtful([*family.standard, *noisy])
-    refuse_other_attacks([*family.standard, *noisy])
-    radius = _telling_radius(family.standard, noisy)
-    standard, stochastic = (mean_mask(records, radius) for records in (family.standard, noisy))
-    interval = bootstrap(stochastic - standard)
-    shares = f"{percent(stochastic.mean())} stochastic, {percent(standard.mean())} standard"
-    norm = family.standard[0].header.threat.norm
-    place = f"{norm} {radius_text(radius, norm)}"
-    text = f"{family.name} at {place}: {shares}, difference {points(interval)} (n={interval.n})"
-    # A share of 15 / 100 is not exactly 0.15 in binary.
-    return Finding(interval.value >= 0.15 - 1e-9 and interval.low > 0, interval, text)
-
-
-def _telling_radius(standard: list[RunRecord], noisy: list[RunRecord]) -> float:
-    grids = [r.header.threat.grid for r in [*standard, *noisy]]
-    common = [
-        x for x in sorted(set(grids[0])) if x > 0 and all(any(abs(x - y) < 1e-12 for y in g) for g in grids)
-    ]
-    if not common:
-        raise NotTestedError("the records share no positive radius")
-    return min(common, key=lambda radius: abs(float(mean_mask(standard, radius).mean()) - 0.4))
-
-
-def _span(interval: Interval) -> str:
-    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}] (n={interval.n})"

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from robustgeom.records import ANALYZER_COLUMNS, RunRecord
+from robustgeom.records import ANALYZER_COLUMNS, CLEAN, RunRecord
+from robustgeom.report.findings import NotTestedError
 
 __all__ = [
     "AGGREGATE",
@@ -19,6 +20,8 @@ __all__ = [
     "Histogram",
     "aggregates",
     "analyzer_rows",
+    "clean_labels",
+    "clean_log_p",
     "histograms",
     "logit_values",
     "manifold_values",
@@ -89,6 +92,22 @@ def logit_values(record: RunRecord, measure: str, condition: str) -> dict[int, f
         strict=True,
     )
     return {int(i): float(v) for c, i, v in rows if c == condition and _finite(v)}
+
+
+def clean_log_p(record: RunRecord) -> NDArray[np.float64]:
+    """Return log-probabilities (n, classes) without attack; `NotTestedError` where the record has none."""
+    found = record.arrays.get("log_p.clean")
+    if found is None:
+        raise NotTestedError(f"log-probabilities of {record.name} are missing")
+    return np.asarray(found, dtype=np.float64)
+
+
+def clean_labels(record: RunRecord) -> NDArray[np.int64]:
+    """Return labels (n,) in the order of the record's samples."""
+    rows = np.asarray(record.samples["attack"]) == CLEAN
+    columns = (np.asarray(record.samples[name])[rows].tolist() for name in ("sample_id", "label"))
+    known = dict(zip(*columns, strict=True))
+    return np.array([known[i] for i in record.header.data.sample_ids], dtype=np.int64)
 
 
 @dataclass(frozen=True)

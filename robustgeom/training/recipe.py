@@ -94,6 +94,11 @@ class Manipulation(_Section):
             raise ValueError(f"{self.name} cannot do with these: {error}") from error
         return self
 
+    def __str__(self) -> str:
+        """Return it as `robustgeom distill --manipulate` takes it: name:key=value,key=value."""
+        settings = ",".join(f"{key}={value}" for key, value in sorted(self.arguments.items()))
+        return f"{self.name}:{settings}" if settings else self.name
+
 
 class Teacher(_Section):
     """Who teaches: a name of the zoo, a folder or another reference, and what is done to its logits, one by one.

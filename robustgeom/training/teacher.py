@@ -118,7 +118,7 @@ def lineage(recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> 
         model=without_folders(asked.model),
         digest=model_digest(network),
         other=without_folders(asked.other) if asked.other else "",
-        manipulations=[m.name for m in asked.manipulations],
+        manipulations=[str(m) for m in asked.manipulations],
         accuracy=round(clean, 4),
         robust_accuracy=None if robust is None else round(robust, 4),
     )

@@ -55,16 +55,24 @@ def test_a_student_its_twin_without_a_teacher_and_their_page(run, tmp_path):
     assert any(line.startswith("student: epoch 1 of 1: loss ") for line in told)
     assert any(line.startswith("student-untaught: epoch 1 of 1: loss ") for line in told)
     card = parse_card(tmp_path / "student" / "card.toml")
-    assert (card.teacher.model, card.teacher.manipulations) == ("fmnist-cnn-pgd-at", ["scale", "top_k"])
+    assert (card.teacher.model, card.teacher.manipulations) == (
+        "fmnist-cnn-pgd-at",
+        ["scale:by=0.5", "top_k:k=3"],
+    )
     assert (card.training.objective, card.threat) == ("kd_clean", "none")
     alone = parse_card(tmp_path / "student-untaught" / "card.toml")
     assert (alone.teacher, alone.training.objective) == (None, "standard")
     headers = (tmp_path / "student-page" / "runs").glob("*/header.json")
     models = {h.parent.name: json.loads(h.read_text())["model"] for h in headers}
-    assert {name: m["teacher"] for name, m in models.items()} == {
-        "fmnist-cnn-pgd-at": "",
-        "student": "fmnist-cnn-pgd-at",
-        "student-untaught": "",
+    assert {name for name, m in models.items() if m["teacher"] is None} == {
+        "fmnist-cnn-pgd-at",
+        "student-untaught",
+    }
+    assert models["student"]["teacher"] == {
+        "model": "fmnist-cnn-pgd-at",
+        "digest": models["fmnist-cnn-pgd-at"]["digest"],
+        "other": "",
+        "manipulations": ["scale:by=0.5", "top_k:k=3"],
     }
     assert (tmp_path / "student-page" / "report.html").is_file()
     again = run("distill", *asked, "--out", "student", cwd=tmp_path)
