@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import click
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from robustgeom.errors import UserError
 from robustgeom.files import write_text
 from robustgeom.records import CheckResult, RunRecord
 from robustgeom.verdicts import by_urgency, certificate_line, check_counts, remedy_sentences, verdict_line
@@ -35,10 +38,20 @@ def write_page(records: list[RunRecord], folder: Path, *, baseline: str | None =
     from robustgeom.report import CLAIMS, compare, render
 
     comparison = compare(records, baseline=baseline, claims=CLAIMS)
-    page = render(comparison)
+    page = render(comparison, _inputs)
     comparison.save_json(folder / "comparison.json")
     comparison.to_csv(folder)
     return write_text(folder / "report.html", page)
+
+
+def _inputs(record: RunRecord) -> NDArray[Any] | None:
+    """Return the samples (n, ...) of a record, None where they are not on this machine, or others by now."""
+    from robustgeom.harness.verify import samples_of
+
+    try:
+        return samples_of(record).inputs.numpy()
+    except UserError:
+        return None
 
 
 def print_summary(records: list[RunRecord], folder: Path) -> int:

@@ -23,7 +23,7 @@ from robustgeom.records import CLEAN, RunRecord
 from robustgeom.schema import DataInfo
 from robustgeom.threat import ball_of, distance
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "samples_of", "verify"]
 
 _SLACK = 1e-5  # of the radius: how precisely attacks reach it
 _POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}  # of the dimension, by which rounding of components adds up
@@ -85,7 +85,7 @@ def verify(
     >>> verify(evaluate("fmnist-cnn-standard", options=options)).holds
     True
     """
-    samples = _samples(record, data)
+    samples = samples_of(record, data)
     under_test, samples = subject(
         record.header.model.reference if model is None else model, samples, device=device
     )
@@ -127,7 +127,8 @@ def _first(found: list[tuple[int, str, float]]) -> str:
     return f"the first: sample {sample}, {attack} at {radius:.4g}"
 
 
-def _samples(record: RunRecord, data: str | Dataset | tuple[Tensor, Tensor] | None) -> Dataset:
+def samples_of(record: RunRecord, data: str | Dataset | tuple[Tensor, Tensor] | None = None) -> Dataset:
+    """Return the samples that a record is about, from `data` or what the record names; raises `InputError`."""
     facts = record.header.data
     wanted = f"the samples that {record.name} was evaluated on ({facts.name}, split {facts.split})"
     if data is None or isinstance(data, str):

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +29,8 @@ from robustgeom.report.figures import (
 )
 from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
+from robustgeom.report.kinds import Inputs, kinds, nowhere
+from robustgeom.report.lessons import lesson_sheet
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
 from robustgeom.verdicts import (
@@ -41,9 +43,14 @@ from robustgeom.verdicts import (
 )
 from robustgeom.words import draw_words, loudness_text, p_text, percent, points, radius_text
 
-__all__ = ["render", "write_report"]
+__all__ = ["STUDIES", "render", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+STUDIES = {
+    "networks": "Geometry, logits and noise of networks",
+    "logits": "Logits of standard and adversarially trained networks",
+    "students": "Students of a teacher",
+}
 STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
 
 
@@ -55,8 +62,11 @@ def write_report(comparison: Comparison, path: str | Path) -> Path:
     return write_text(path, render(comparison))
 
 
-def render(comparison: Comparison) -> str:
-    """Return the page; the same comparison gives the same text."""
+def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
+    """Return the page; the same comparison gives the same text.
+
+    `inputs` returns the samples (n, ...) that a record is about, where they are at hand: some are drawn.
+    """
     accuracy, logits = accuracy_figure(comparison), logit_figures(comparison)
     geometry, profile = model_geometry(comparison), profile_figure(comparison)
     certificates = certificate_figures(comparison)
@@ -65,6 +75,8 @@ def render(comparison: Comparison) -> str:
     noise = sweep_figures(comparison)
     charts += noise
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    records = [m.record for m in comparison.models]
+    place = f"{comparison.norm} {radius_text(comparison.strictest, comparison.norm)}"
     context = {
         "comparison": comparison,
         "accuracy": accuracy,
@@ -74,6 +86,9 @@ def render(comparison: Comparison) -> str:
         "noise_sweeps": noise,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
+        "kinds": kinds(records, inputs),
+        "lessons": lesson_sheet(records, comparison.strictest, place),
+        "studies": _studies(comparison.claims),
         "budgets": _budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],
         "checks": _check_matrix(comparison),
@@ -160,6 +175,12 @@ def _json(figures: list[Figure]) -> Markup:
 
 def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:
     return [(name, list(group)) for name, group in groupby(figures, key=lambda f: f.group)]
+
+
+def _studies(claims: Sequence[ClaimResult]) -> list[tuple[str, list[ClaimResult], bool]]:
+    """Return claims by study, and whether any of each could be tested."""
+    found = {title: [c for c in claims if c.claim.study == study] for study, title in STUDIES.items()}
+    return [(t, own, any(c.status != "not tested" for c in own)) for t, own in found.items() if own]
 
 
 def _alone(model: ModelResult) -> tuple[str, list[float], list[Any]] | None:

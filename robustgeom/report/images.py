@@ -15,7 +15,7 @@ from PIL import Image
 from robustgeom.records import RunRecord
 from robustgeom.words import radius_text
 
-__all__ = ["Example", "Picture", "Sound", "examples"]
+__all__ = ["Example", "Picture", "Sound", "examples", "portrait"]
 
 LIMIT = 8
 KEYS = ("clean", "adversarial", "sample_ids", "predictions", "labels")
@@ -74,6 +74,16 @@ def examples(record: RunRecord) -> tuple[list[Example], str]:
         for i in range(count)
     ]
     return shown, f"{count} of {len(clean)} recorded examples. Grey in a difference means unchanged."
+
+
+def portrait(
+    image: NDArray[Any], domain: tuple[float, float], sample_id: int, label: str, words: str
+) -> Example:
+    """Return one image (c, h, w) of a sample with its label and `words` about it."""
+    low, high = domain
+    pixels = (image.astype(np.float64) - low) / (high - low)
+    picture = Picture(_uri(pixels), f"sample {sample_id}, {label}, {words}", f"{label}: {words}")
+    return Example(sample_id, (picture,))
 
 
 def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example], str]:
