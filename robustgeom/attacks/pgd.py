@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustgeom.attacks._farthest import checked_size, farthest
 from robustgeom.attacks._loop import Phase, Walk, Watch, search
-from robustgeom.attacks._losses import find_loss
+from robustgeom.attacks._losses import Loss, find_loss
 from robustgeom.attacks._oracle import Average, Model, Oracle
 from robustgeom.attacks._prepare import prepare
 from robustgeom.attacks._start import Randomness
@@ -47,6 +47,7 @@ def pgd(
     step_size: float | None = None,
     restarts: int = 1,
     loss: str = "ce",
+    logit_scale: float = 1.0,
     eot: int = 1,
     eot_max: int | None = None,
     average: Average = "gradients",
@@ -59,12 +60,13 @@ def pgd(
 
     inputs: (n, ...) in the threat's domain; labels: (n,) classes; the result has the inputs' shape and stays
     in the threat: linf, l2 or l1. `step_size` is in the input's units, 2.5 eps / steps by
-    default. `loss` is ce, dlr, margin, scaled-ce or probability-margin. `eot` draws are averaged at each step for a
+    default. `loss` is ce, dlr, margin, scaled-ce or probability-margin, of logits times `logit_scale`, which changes no
+    decision and shows whether their size misleads the loss. `eot` draws are averaged at each step for a
     stochastic model, more where the direction has not settled, up to `eot_max`; `average` says whether gradients
     or logits are. `source` gives the gradients in the model's place. `generator` is one torch.Generator, or one per
     row for results that do not depend on the batch. Costs steps + 1 forward and steps backward passes a row, draw
     and restart, less for rows that are fooled early. Raises `InputError` on inputs outside the domain, NaN, labels
-    that do not fit, counts below 1, step_size <= 0.
+    that do not fit, counts below 1, step_size <= 0, logit_scale <= 0.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 2)
@@ -76,7 +78,8 @@ def pgd(
     counts = {"steps": steps, "restarts": restarts, "eot": eot}
     inputs, labels = prepare(inputs, labels, threat, norms=PGD_NORMS, **counts)
     checked_size("step_size", step_size)
-    oracle, value = Oracle(model, source, eot, average), find_loss(loss)
+    checked_size("logit_scale", logit_scale)
+    oracle, value = Oracle(model, source, eot, average), _scaled(find_loss(loss), logit_scale)
     return search(
         oracle.settled(value, (labels,), inputs, eot_max),
         value,
@@ -89,3 +92,7 @@ def pgd(
         stop_when_fooled=stop_when_fooled,
         watch=watch,
     )
+
+
+def _scaled(loss: Loss, factor: float) -> Loss:
+    return loss if factor == 1 else lambda logits, labels: loss(factor * logits, labels)

@@ -207,6 +207,32 @@ def test_the_scale_of_the_logits_does_not_change_two_class_verdicts(attack, loss
     assert torch.equal(verdicts[1], exact_margin(model, x, y, threat) <= 0)
 
 
+@pytest.mark.parametrize("scale", [0.01, 0.3, 5.0])
+def test_a_logit_scale_is_that_of_the_loss_alone(scale):
+    model, x, y = problem(10)
+    threat = ThreatModel("linf", 0.06)
+    settings = {"threat": threat, "steps": 10, "loss": "ce", "stop_when_fooled": False}
+    found = pgd(model, x, y, logit_scale=scale, generator=generators(len(x)), **settings)
+    scaled = Linear(scale * model.weight, scale * model.bias)
+    assert torch.equal(found, pgd(scaled, x, y, generator=generators(len(x)), **settings))
+    with pytest.raises(InputError, match="logit_scale > 0"):
+        pgd(model, x, y, logit_scale=0.0, **settings)
+
+
+def test_a_logit_scale_reveals_what_saturation_hides():
+    """Cross-entropy of huge logits has no slope in single precision; scaled down it finds what the margin finds."""
+    model, x, y = problem(10)
+    x, threat = x.float(), ThreatModel("linf", 0.06)
+    huge = Linear(1e5 * model.weight.float(), 1e5 * model.bias.float())
+    fooled = {}
+    for scale in (1.0, 1e-5):
+        found = pgd(huge, x, y, threat=threat, logit_scale=scale, generator=generators(len(x)))
+        fooled[scale] = (huge(found).argmax(1) != y).sum()
+    best = pgd(huge, x, y, threat=threat, loss="margin", generator=generators(len(x)))
+    assert fooled[1e-5] >= 0.95 * (huge(best).argmax(1) != y).sum()
+    assert fooled[1.0] < 0.7 * fooled[1e-5]
+
+
 def test_float32_decides_as_float64():
     model, x, y = problem(10, n=300)
     single = Linear(model.weight.float(), model.bias.float())

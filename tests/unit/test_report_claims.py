@@ -35,7 +35,7 @@ def test_an_unknown_rule_is_refused():
 def test_without_records_nothing_is_tested(claim, make_record):
     result = judge(claim, [])
     assert (result.status, result.effect, result.interval) == ("not tested", None, None)
-    assert result.reason.startswith("needs a")
+    assert result.reason.startswith("needs ")
 
 
 @pytest.fixture
