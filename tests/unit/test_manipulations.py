@@ -14,6 +14,7 @@ from torch import Generator
 from robustgeom.errors import InputError, UnknownNameError
 from robustgeom.logits import confidence, logit_gap
 from robustgeom.training.manipulations import MANIPULATIONS
+from robustgeom.training.manipulations._fitted import _once
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 seeds, classes = st.integers(0, 2**32 - 1), st.integers(3, 10)
@@ -304,3 +305,19 @@ def test_a_teacher_that_is_always_certain_cannot_smooth():
 def test_unknown_manipulations_are_refused_with_the_nearest():
     with pytest.raises(UnknownNameError, match="known manipulation, got 'permute'; try permute_rest"):
         MANIPULATIONS["permute"]
+
+
+def test_statistics_are_taken_once_of_a_tensor_and_anew_where_it_was_written_into():
+    taken = []
+
+    @_once
+    def statistic(reference):
+        taken.append(1)
+        return reference.sum()
+
+    first, second = torch.ones(3, 2), torch.ones(3, 2)
+    assert [float(statistic(t)) for t in (first, first, second)] == [6.0, 6.0, 6.0]
+    assert len(taken) == 2
+    first += 1
+    assert float(statistic(first)) == 12.0
+    assert len(taken) == 3

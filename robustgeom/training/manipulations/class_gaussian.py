@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from robustgeom.training.manipulations._fitted import class_means
+from robustgeom.training.manipulations._fitted import class_means, class_roots
 
 __all__ = ["class_gaussian"]
 
@@ -23,22 +23,11 @@ def class_gaussian(
     >>> class_gaussian(z, reference=torch.tensor([[2.0, 0.0], [2.0, 0.0]]), generator=Generator()).tolist()
     [[2.0, 0.0]]
     """
-    means, _ = class_means(reference)
+    means, roots = class_means(reference)[0], class_roots(reference)
     noise = torch.randn(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
-    found, predicted, known = logits.clone(), logits.argmax(1), reference.argmax(1)
-    for label in predicted.unique().tolist():  # type: ignore[no-untyped-call]
-        members = reference[known == label] - means[label]
-        if len(members) >= 2:
-            rows = predicted == label
-            found[rows] = means[label] + noise[rows] @ _root(members, diagonal).to(logits.dtype)
+    found, predicted = logits.clone(), logits.argmax(1)
+    for label, root in enumerate(roots):
+        rows = predicted == label
+        if root is not None and rows.any():
+            found[rows] = means[label] + noise[rows] @ root[diagonal].to(logits.dtype)
     return found
-
-
-def _root(deviations: Tensor, diagonal: bool) -> Tensor:
-    """Return a symmetric square root (classes, classes) of the covariance of rows (m, classes) around 0."""
-    covariance = deviations.double().T @ deviations.double() / (len(deviations) - 1)
-    if diagonal:
-        return covariance.diagonal().sqrt().diag()
-    values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
-    return root

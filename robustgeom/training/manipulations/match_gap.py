@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from robustgeom.errors import InputError
-from robustgeom.logits.logit_gap import logit_gap
+from robustgeom.training.manipulations._fitted import mean_gap
 
 __all__ = ["match_gap"]
 
@@ -20,7 +20,7 @@ def match_gap(logits: Tensor, *, reference: Tensor, other_reference: Tensor) -> 
     >>> match_gap(z, reference=z, other_reference=z / 4).tolist()
     [[0.5, 0.0]]
     """
-    mean = logit_gap(reference).mean()
+    mean = mean_gap(reference)
     if mean == 0:
         raise InputError("a teacher with gaps between its logits", got="none", fix="a trained teacher")
-    return logits * (logit_gap(other_reference).mean() / mean)
+    return logits * (mean_gap(other_reference) / mean)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from robustgeom.logits.logit_gap import logit_gap
+from robustgeom.training.manipulations._fitted import sorted_gaps
 
 __all__ = ["match_gap_distribution"]
 
@@ -19,10 +20,10 @@ def match_gap_distribution(logits: Tensor, *, reference: Tensor, other_reference
     >>> match_gap_distribution(z, reference=z, other_reference=10 * z).tolist()
     [[10.0, 0.0], [20.0, 0.0], [30.0, 0.0]]
     """
-    own, known = logit_gap(logits), logit_gap(reference).sort().values
+    own, known = logit_gap(logits), sorted_gaps(reference)
     place = (torch.searchsorted(known, own) + torch.searchsorted(known, own, right=True) - 1) / 2
     share = (place / max(len(known) - 1, 1)).clamp(0, 1)
-    other = logit_gap(other_reference).sort().values
+    other = sorted_gaps(other_reference)
     position = share * (len(other) - 1)
     low = position.floor().long()
     high = (low + 1).clamp(max=len(other) - 1)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from robustgeom.training.manipulations._fitted import mean_probabilities
 from robustgeom.training.manipulations._rows import ranks
 
 __all__ = ["mean_profile"]
@@ -18,5 +19,4 @@ def mean_profile(logits: Tensor, *, reference: Tensor) -> Tensor:
     >>> mean_profile(z, reference=torch.zeros(3, 2)).exp().tolist()
     [[0.5, 0.5]]
     """
-    profile = reference.softmax(1).sort(dim=1, descending=True).values.mean(0).log()
-    return profile[ranks(logits)]
+    return mean_probabilities(reference).log()[ranks(logits)]

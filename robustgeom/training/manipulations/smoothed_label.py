@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustgeom.errors import InputError
+from robustgeom.training.manipulations._fitted import mean_confidence
 
 __all__ = ["smoothed_label"]
 
@@ -21,7 +22,7 @@ def smoothed_label(logits: Tensor, *, labels: Tensor, reference: Tensor) -> Tens
     >>> [round(p, 3) for p in smoothed_label(z, labels=torch.tensor([1]), reference=z).softmax(1)[0].tolist()]
     [0.25, 0.75]
     """
-    sure = float(reference.softmax(1).amax(1).mean())
+    sure = mean_confidence(reference)
     if sure >= 1:
         raise InputError("a teacher with a mean confidence below 1", got="1", fix="one_hot")
     odds = math.log(sure / (1 - sure) * (logits.shape[1] - 1))
