@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from robustgeom import checks
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError
+from robustgeom.harness.failures._case import loss_of
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.suite import AttackSpec
@@ -20,11 +22,21 @@ from robustgeom.models.pretrained import Pretrained
 from robustgeom.records import CheckResult
 from robustgeom.stats import wilson
 
-__all__ = ["all_ran", "at_the_door", "clean_checks", "in_bounds", "refuse_probabilities", "with_logits"]
+__all__ = [
+    "all_ran",
+    "at_the_door",
+    "clean_checks",
+    "in_bounds",
+    "refuse_probabilities",
+    "tied_runners_up",
+    "with_logits",
+]
 
 _SAMPLES = 64
 _AGREE = 1e-3
 _SATURATED_GAP = 10.0
+_TIED = 0.02  # of the distance from the largest to the third
+_TIED_SHARE = 0.2
 
 
 class _Logarithm(nn.Module):
@@ -207,6 +219,29 @@ def clean_checks(clean: Judgement, data: Dataset) -> list[CheckResult]:
         name="logit saturation", status="pass" if calm else "warn", value=gap, message=text, action=action
     )
     return [accuracy, saturation]
+
+
+def tied_runners_up(clean: Judgement, attacks: list[AttackSpec]) -> list[CheckResult]:
+    """Return the check that attacks on the difference-of-logits ratio can do with these logits, where there are such.
+
+    Where second and third tie, the ratio of a right answer is about -1 whatever its margin, and its slope is about that
+    tie alone: so of students of uniform or permuted targets, and of label smoothing.
+    """
+    weak = [spec.name for spec in attacks if loss_of(spec) == "dlr"]
+    if not weak or clean.log_p.shape[1] < 3:
+        return []
+    top = clean.log_p.topk(3, dim=1).values
+    tied = (top[:, 1] - top[:, 2]) < _TIED * (top[:, 0] - top[:, 2])
+    found, names = wilson(int(tied.sum()), len(tied)), ", ".join(weak)
+    good = found.low <= _TIED_SHARE
+    others = [spec.name for spec in attacks if spec.name not in weak]
+    text = f"second and third logit all but tie on {100 * found.value:.0f} % of the samples"
+    text += "" if good else f", where the ratio that {names} climbs says little"
+    action = "" if good else "add attacks with the plain margin, such as those of students-linf"
+    status: Literal["pass", "warn", "fail"] = "pass" if good else "warn" if others else "fail"
+    return [
+        CheckResult(name="tied runners-up", status=status, value=found.value, message=text, action=action)
+    ]
 
 
 def in_bounds(excess: dict[str, float]) -> CheckResult:

@@ -32,6 +32,7 @@ ANSWERS = {
     "black box": ("steps", "stand-in", "search"),
     "logit scale": ("loss",),
     "logit saturation": ("loss",),
+    "tied runners-up": ("loss",),
     "unbounded radius": ("steps", "search"),
     "planted example": ("steps", "search"),
     "falls with radius": ("steps",),

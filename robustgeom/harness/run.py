@@ -21,7 +21,7 @@ from robustgeom.harness.applicable import left_out
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.certifying import agreement, certificates, facts_of, none_made, offered
 from robustgeom.harness.diagnosis import diagnose
-from robustgeom.harness.door import all_ran, clean_checks, in_bounds
+from robustgeom.harness.door import all_ran, clean_checks, in_bounds, tied_runners_up
 from robustgeom.harness.estimate import estimate
 from robustgeom.harness.examples import examples
 from robustgeom.harness.journal import Entry
@@ -318,6 +318,7 @@ class Run:
         found = [
             *self.door,
             *clean_checks(self.battle.clean, self.data),
+            *tied_runners_up(self.battle.clean, self.attacks),
             in_bounds(self.battle.excess),
             *all_ran(left_out(self.suite, self.attacks)),
             *self.failures,

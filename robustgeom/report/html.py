@@ -20,6 +20,7 @@ from robustgeom.files import write_text
 from robustgeom.records import CheckResult
 from robustgeom.report.certificates import certificate_figures
 from robustgeom.report.claims import RULES, ClaimResult
+from robustgeom.report.classes import class_sheet
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.figures import (
     Figure,
@@ -86,6 +87,12 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "noise_sweeps": noise,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
+        "classes": [
+            (m.name, table)
+            for m in comparison.models
+            if comparison.strictest in m.robust
+            and (table := class_sheet(m.record, comparison.strictest, place))
+        ],
         "kinds": kinds(records, inputs),
         "lessons": lesson_sheet(records, comparison.strictest, place),
         "studies": _studies(comparison.claims),

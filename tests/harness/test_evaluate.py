@@ -10,6 +10,7 @@ from robustgeom.errors import InputError, UnknownNameError, UserError
 from robustgeom.harness.door import at_the_door
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import Interrupted, RunOptions, Unfinished
+from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
 from robustgeom.logits import logit_gap
@@ -211,6 +212,34 @@ def test_saturated_logits_and_chance_accuracy_are_flagged():
     assert status(loud, "logit saturation") == "warn"
     lost = evaluate(Wrapped(lambda z: -z).eval(), options=RunOptions(n=100, eps=0.01, analyze=False))
     assert status(lost, "clean accuracy") == "fail"
+
+
+def uniform_rest(z):
+    """The same decisions, with all but the largest logit a hundredth as far apart."""
+    top = z.amax(1, keepdim=True)
+    rest = (z.sum(1, keepdim=True) - top) / (z.shape[1] - 1)
+    return torch.where(z == top, z, rest + 0.01 * (z - rest))
+
+
+def test_tied_runners_up_are_flagged_where_attacks_climb_their_ratio():
+    options = RunOptions(n=48, eps=0.05, analyze=False)
+    tied = Wrapped(uniform_rest).eval()
+    ratio, plain = (
+        AttackSpec(name=n, attack="apgd", settings={"steps": 20, "loss": n}) for n in ("dlr", "margin")
+    )
+    suite = load_suite("quick-linf").model_copy(update={"radii": "headlines"})
+    weak, both, bare = (
+        evaluate(tied, suite=suite.model_copy(update={"attacks": attacks}), options=options)
+        for attacks in ([ratio], [ratio, plain], [plain])
+    )
+    assert status(weak, "tied runners-up") == "fail"
+    assert status(both, "tied runners-up") == "warn"
+    assert "tied runners-up" not in {c.name for c in bare.checks}
+    assert weak.robust_accuracy.value >= both.robust_accuracy.value
+    honest = evaluate(
+        "fmnist-cnn-standard", suite=suite.model_copy(update={"attacks": [ratio]}), options=options
+    )
+    assert status(honest, "tied runners-up") == "pass"
 
 
 def test_margin_attacks_are_not_fooled_by_logit_scale():
