@@ -189,23 +189,31 @@ def geometry_chart(
     return alt.layer(bars, line, points).properties(width="container", height=190)
 
 
-def sweep_chart(rows: list[dict[str, Any]], seeds: list[dict[str, Any]]) -> alt.LayerChart | alt.FacetChart:
-    """Chart accuracy against the noise level rho: a line with error bars a condition, a small point a training seed.
+def sweep_chart(
+    rows: list[dict[str, Any]],
+    seeds: Sequence[dict[str, Any]] = (),
+    *,
+    by: str = "rho",
+    title: str = "noise variance over signal variance, rho",
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart accuracy against levels of something: a line with error bars a condition, a small point a training seed.
 
-    `rows`: rho, condition, value, low, high, n; `seeds`: rho, condition, value, model. Levels stand side by side in
-    their order, since they go up by factors from 0.
+    `rows`: the level, called `by`, condition, value, low, high, n; `seeds`: level, condition, value, model. Levels
+    stand side by side in their order, since they go up by factors.
     """
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
-    x = alt.X("rho:O", title="noise variance over signal variance, rho").axis(labelAngle=0)
+    x = alt.X(f"{by}:O", title=title).axis(labelAngle=0)
     y = alt.Y("value:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
     base = alt.Chart(_data(rows)).encode(x=x, color=_condition(conditions))
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(conditions))
     bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title="accuracy"), y2="high:Q")
     shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")]
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y=y, shape=_shape(conditions), tooltip=["condition:N", "rho:O", *shares, "n:Q"]
+        y=y, shape=_shape(conditions), tooltip=["condition:N", f"{by}:O", *shares, "n:Q"]
     )
-    each = alt.Chart(_data(seeds)).encode(x=x, y=y, color=_condition(conditions))
+    if not seeds:
+        return alt.layer(bars, line, points).properties(width="container", height=300)
+    each = alt.Chart(_data(list(seeds))).encode(x=x, y=y, color=_condition(conditions))
     dots = each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
         tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=".1%")]
     )

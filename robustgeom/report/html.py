@@ -32,6 +32,7 @@ from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
 from robustgeom.report.lessons import lesson_sheet
+from robustgeom.report.scale_figures import scale_figures
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
 from robustgeom.verdicts import (
@@ -73,8 +74,8 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     certificates = certificate_figures(comparison)
     charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
     charts += [] if profile is None else [profile]
-    noise = sweep_figures(comparison)
-    charts += noise
+    noise, scales = sweep_figures(comparison), scale_figures(comparison)
+    charts += [*noise, *scales]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     records = [m.record for m in comparison.models]
     place = f"{comparison.norm} {radius_text(comparison.strictest, comparison.norm)}"
@@ -85,13 +86,14 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "geometry": geometry,
         "profile": profile,
         "noise_sweeps": noise,
+        "scales": scales,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "classes": [
-            (m.name, table)
+            (m.name, found)
             for m in comparison.models
             if comparison.strictest in m.robust
-            and (table := class_sheet(m.record, comparison.strictest, place))
+            and (found := class_sheet(m.record, comparison.strictest, place))
         ],
         "kinds": kinds(records, inputs),
         "lessons": lesson_sheet(records, comparison.strictest, place),
