@@ -209,6 +209,10 @@ def test_report_compares_records(run, finished):
     facts = json.loads((finished / "b" / "comparison.json").read_text())
     assert [m["name"] for m in facts["models"]] == ["fmnist-cnn-pgd-at", "fmnist-cnn-standard"]
     assert "fmnist-cnn-pgd-at is more robust" in facts["summary"]
+    page = (finished / "b" / "report.html").read_text()
+    kinds = page[page.index('id="kinds"') : page.index('id="claims"')]
+    # The samples are read from the data set that the records name: eight that gain rank, eight that lose.
+    assert kinds.count("<img") == 16
     again = run("report", "a", "--out", "b", cwd=finished)
     assert again.returncode == 0
 
