@@ -287,7 +287,7 @@ class Battle:
             return self._metered(self.surrogates[spec.source].target(ids, seed))
         silent = spec.source.partition(":")[0] in NOISE_VARIANTS and self.subject.noise == "keyed"
         noise: Noise = "none" if silent else self.subject.noise
-        return self._metered(Target(self.subject.variant(spec.source), ids, noise, seed))
+        return self._metered(self.subject.source(spec.source, ids, seed, noise))
 
     def _clip(self, spec: AttackSpec, found: object, x: Tensor, threat: ThreatModel) -> Tensor:
         """Return the points inside the threat, and keep in mind how far they were from it."""

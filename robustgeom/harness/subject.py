@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,7 +37,8 @@ class Subject:
     """A network in eval mode on its device, and what the record says of it.
 
     `engine` is the copy that runs; `quick`, if any, a less exact or compiled form of it that attacks search with;
-    `early`, whether it answers alike when what lies ahead of its noise runs once for several draws.
+    `early`, whether it answers alike when what lies ahead of its noise runs once for several draws; `sharing` remembers
+    the same of its variants, as tried on `sample`.
     """
 
     module: nn.Module
@@ -47,6 +48,8 @@ class Subject:
     form: str = AS_GIVEN
     quick: Callable[[Tensor], Tensor] | None = None
     early: bool = False
+    sample: Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
+    sharing: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def noise(self) -> Noise:
@@ -66,6 +69,13 @@ class Subject:
         """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
         found, dtype = variant(self.engine, name), dtype_of(self.module)
         return lambda x: found(x.to(dtype))
+
+    def source(self, name: str, ids: Sequence[int], seed: int, noise: Noise) -> Target:
+        """Return the variant `name` serving the samples `ids`, with noise of this kind keyed by `seed`."""
+        forward = self.variant(name)
+        if name not in self.sharing:
+            self.sharing[name] = self.early and _early(forward, self.sample)
+        return Target(forward, ids, noise, seed, early=noise == "keyed" and self.sharing[name])
 
 
 def subject(
@@ -100,8 +110,9 @@ def subject(
     seen = data.widened(found)
     if isinstance(module, Pretrained) and module.classes:
         seen = seen.named(module.classes)
-    early = noise == "keyed" and _early(runs, data.inputs[:2].to(place))
-    return Subject(module, _info(model, module, noise), place, runs, chosen, quick, early), seen
+    info, sample = _info(model, module, noise), data.inputs[:2].to(place)
+    known = Subject(module, info, place, runs, chosen, quick, sample=sample)
+    return replace(known, early=noise == "keyed" and _early(known.forward, sample)), seen
 
 
 def _refuse_other_rate(module: nn.Module, data: Dataset) -> None:
@@ -149,12 +160,11 @@ def _noise(module: nn.Module, sample: Tensor, classes: int | None) -> tuple[Nois
     return "none" if all(torch.equal(first, other) for other in others) else "batch", first.shape[1]
 
 
-def _early(module: nn.Module, sample: Tensor) -> bool:
+def _early(forward: Callable[[Tensor], Tensor], sample: Tensor) -> bool:
     """Return whether draws of samples (n, ...) have the same logits and gradients where noise layers repeat them."""
-    dtype = dtype_of(module)
     owners = torch.arange(len(sample)).repeat_interleave(_REPEATS)
     draws = torch.arange(_REPEATS).repeat(len(sample))
-    plain = Target(lambda x: module(x.to(dtype)), range(len(sample)), "keyed", seed=0)
+    plain = Target(forward, range(len(sample)), "keyed", seed=0)
 
     def answers(target: Target) -> tuple[Tensor, Tensor]:
         x = sample.clone().requires_grad_()

@@ -13,6 +13,7 @@ from robustgeom.data.load import load_dataset
 from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.subject import subject
+from robustgeom.models.cochlear import CochlearNet
 from robustgeom.models.noise import FixedNoise, GaussianNoise
 from robustgeom.models.vone import VOneNet
 
@@ -158,3 +159,37 @@ def test_a_pass_cut_into_pieces_answers_as_in_one():
         whole = target.query(DATA.inputs, rows, draws, rows)
         cut = replace(target, rows_a_pass=8).query(DATA.inputs, rows, draws, rows)
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
+
+
+class Heard(nn.Module):
+    """A cochlear network with the variants of its own and one whose path passes the noise by."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = CochlearNet(front={"rho": 1.0}, width=4, back_end="pooled_cnn")
+
+    @property
+    def variants(self):
+        return {**self.net.variants, "around": lambda x: self.net(x) + x[:, :20]}
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_gradient_sources_share_what_lies_ahead_of_their_noise_too():
+    torch.manual_seed(0)
+    found, seen = subject(Heard().eval(), load_dataset("spoken-words", split="eval", limit=ROWS))
+    assert found.early
+    rows = torch.arange(ROWS)
+    for name, shared in {"uncapped": True, "cap-25": True, "around": False}.items():
+        source = found.source(name, seen.ids, 3, "keyed")
+        assert source.early is shared
+        slopes = [
+            Oracle(found.target(seen.ids, 3, 20), one, DRAWS, "gradients")
+            .look(find_loss("margin"), (seen.labels,), seen.inputs, rows)
+            .gradient
+            for one in (source, replace(source, early=False))
+        ]
+        torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4 * float(slopes[1].abs().max()))
+        assert slopes[0].abs().max() > 0
+    assert not found.source("uncapped", seen.ids, 3, "none").early
