@@ -105,12 +105,15 @@ PLAIN_FRONT_ENDS = ("none", "cochlea")
 class TeacherInfo(_Frozen):
     """Who taught a student, and what was done to its logits, in turn, as `robustgeom distill --manipulate` takes it.
 
-    `digest` is that of the teacher's own `ModelInfo`; `other` is a second network that manipulations compare with.
+    `digest` is that of the teacher's own `ModelInfo`; `other` is a second network that manipulations compare with;
+    `settings` are those of the method.
     """
 
     model: str
     digest: str
     other: str = ""
+    other_digest: str = ""
+    settings: str = ""
     manipulations: list[str] = []
 
 

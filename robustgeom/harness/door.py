@@ -231,7 +231,7 @@ def tied_runners_up(clean: Judgement, attacks: list[AttackSpec]) -> list[CheckRe
     if not weak or clean.log_p.shape[1] < 3:
         return []
     top = clean.log_p.topk(3, dim=1).values
-    tied = (top[:, 1] - top[:, 2]) < _TIED * (top[:, 0] - top[:, 2])
+    tied = (top[:, 1] - top[:, 2]) <= _TIED * (top[:, 0] - top[:, 2])
     found, names = wilson(int(tied.sum()), len(tied)), ", ".join(weak)
     good = found.low <= _TIED_SHARE
     others = [spec.name for spec in attacks if spec.name not in weak]

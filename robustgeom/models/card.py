@@ -54,6 +54,8 @@ class Lineage(_Section):
     model: str
     digest: str
     other: str = ""
+    other_digest: str = ""
+    settings: str = ""
     manipulations: list[str] = []
     accuracy: float
     robust_accuracy: float | None = None

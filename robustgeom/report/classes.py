@@ -34,7 +34,7 @@ def class_sheet(record: RunRecord, radius: float, place: str) -> Sheet | None:
     clean samples.
     """
     names = record.header.data.classes
-    if "log_p.clean" not in record.arrays or len(names) > MOST:
+    if "log_p.clean" not in record.arrays or not 1 < len(names) <= MOST:
         return None
     log_p, labels = clean_log_p(record), clean_labels(record)
     attacked = record.arrays.get("log_p.attacked")

@@ -18,6 +18,7 @@ from robustgeom.report.findings import (
     refuse_doubtful,
     refuse_other_attacks,
     refuse_other_samples,
+    refuse_twins,
 )
 from robustgeom.report.sweep import nearest_to_three
 from robustgeom.report.tables import INPUT, logit_values, manifold_values, stages
@@ -25,7 +26,15 @@ from robustgeom.schema import PLAIN_FRONT_ENDS
 from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points, radius_text, span
 
-__all__ = ["Family", "at_keeps_capacity", "families", "late_capacity", "logit_gap", "noise_helps"]
+__all__ = [
+    "Family",
+    "at_keeps_capacity",
+    "contrasts",
+    "families",
+    "late_capacity",
+    "logit_gap",
+    "noise_helps",
+]
 
 Key = TypeVar("Key", int, str)
 UNDECLARED = "user"
@@ -116,6 +125,28 @@ def families(records: Sequence[RunRecord]) -> list[Family]:
     for family in found.values():
         refuse_other_samples([*family.standard, *family.trained, *family.stochastic])
     return list(found.values())
+
+
+def contrasts(records: Sequence[RunRecord]) -> list[Family]:
+    """Return families with standard networks and ones trained adversarially by one recipe, without noise.
+
+    A family that was trained by several recipes (objective, norm and radius) comes once for each, and is called so.
+    Raises `NotTestedError` where there is none, where samples differ, and where a network is there twice.
+    """
+    found = []
+    for family in families(records):
+        recipes: dict[tuple[str, str], list[RunRecord]] = {}
+        for record in family.trained:
+            model = record.header.model
+            if model.rho == 0 and model.noise == "none":
+                recipes.setdefault((model.objective, model.threat), []).append(record)
+        for (objective, threat), trained in recipes.items() if family.standard else ():
+            refuse_twins([*family.standard, *trained])
+            name = f"{family.name}, {objective or 'trained'} {threat}"
+            found.append(Family(name, family.standard, trained, []))
+    if not found:
+        raise NotTestedError("needs a standard and an adversarially trained record of one family")
+    return found
 
 
 def _plain_noise(family: Family) -> list[RunRecord]:

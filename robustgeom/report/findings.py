@@ -18,6 +18,7 @@ __all__ = [
     "refuse_doubtful",
     "refuse_other_attacks",
     "refuse_other_samples",
+    "refuse_twins",
     "shares",
 ]
 
@@ -54,10 +55,16 @@ def refuse_other_samples(records: list[RunRecord]) -> None:
 
 def refuse_other_attacks(records: list[RunRecord]) -> None:
     """Raise `NotTestedError` where records met different attacks, or two are of the same network."""
-    for i, record in enumerate(records):
+    for record in records:
         if _met(record) != _met(records[0]):
             names = f"{records[0].name} and {record.name}"
             raise NotTestedError(f"{names} met different attacks or remedies")
+    refuse_twins(records)
+
+
+def refuse_twins(records: list[RunRecord]) -> None:
+    """Raise `NotTestedError` where two records are of the same network."""
+    for i, record in enumerate(records):
         if record.header.model.digest in [r.header.model.digest for r in records[:i]]:
             raise NotTestedError(f"{record.name} is there twice: one network is no second seed")
 

@@ -31,7 +31,7 @@ from robustgeom.report.figures import (
 from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
-from robustgeom.report.lessons import lesson_sheet
+from robustgeom.report.lessons import lesson_sheets
 from robustgeom.report.scale_figures import scale_figures
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
@@ -96,7 +96,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
             and (found := class_sheet(m.record, comparison.strictest, place))
         ],
         "kinds": kinds(records, inputs),
-        "lessons": lesson_sheet(records, comparison.strictest, place),
+        "lessons": lesson_sheets(records),
         "studies": _studies(comparison.claims),
         "budgets": _budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],
@@ -188,7 +188,9 @@ def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:
 
 def _studies(claims: Sequence[ClaimResult]) -> list[tuple[str, list[ClaimResult], bool]]:
     """Return claims by study, and whether any of each could be tested."""
-    found = {title: [c for c in claims if c.claim.study == study] for study, title in STUDIES.items()}
+    found: dict[str, list[ClaimResult]] = {title: [] for title in STUDIES.values()}
+    for claim in claims:
+        found.setdefault(STUDIES.get(claim.claim.study, claim.claim.study), []).append(claim)
     return [(t, own, any(c.status != "not tested" for c in own)) for t, own in found.items() if own]
 
 

@@ -3,65 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from robustgeom.records import RunRecord
-from robustgeom.report.findings import NotTestedError, mean_mask, refuse_other_samples
+from robustgeom.report.findings import NotTestedError, mean_mask
 from robustgeom.report.geometry import Sheet
-from robustgeom.report.student_rules import Lesson, lesson_of
+from robustgeom.report.student_rules import Lesson, Study, studies
 from robustgeom.stats import Interval, bootstrap
 from robustgeom.words import points
 
-__all__ = ["lesson_sheet"]
+__all__ = ["lesson_sheets"]
+
+HEADS = (
+    "method",
+    "teacher",
+    "done to its logits",
+    "seeds",
+    "clean",
+    "robust",
+    "robust / clean",
+    "difference",
+)
 
 
-def lesson_sheet(records: Sequence[RunRecord], radius: float, place: str) -> Sheet | None:
-    """Return students by lesson with clean and robust accuracy at `radius`, called `place`; None without any.
+def lesson_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+    """Return a table a study with clean and robust accuracy by lesson; none where students cannot be compared.
 
     The difference is to students of the same method and kind of teacher whose logits were left as they are.
     """
     complete = [r for r in records if r.header.status == "complete"]
-    found: dict[Lesson, list[RunRecord]] = {}
-    for record in complete:
-        lesson = lesson_of(record, complete)
-        if lesson is not None:
-            found.setdefault(lesson, []).append(record)
     try:
-        refuse_other_samples([r for group in found.values() for r in group])
+        return [(study.name, _sheet(study)) for study in studies(complete)]
     except NotTestedError:
-        return None
-    if not found:
-        return None
-    ordered = sorted(found, key=lambda x: (x.method, x.teacher, -mean_mask(found[x], radius).mean()))
+        return []
+
+
+def _sheet(study: Study) -> Sheet:
+    masks = {lesson: mean_mask(own, study.radius) for lesson, own in study.students.items()}
+    ordered = sorted(masks, key=lambda x: (x.method, x.teacher, -masks[x].mean()))
     caption = (
         "Students by what they were taught, seeds averaged per sample, with 95 % bootstrap intervals over samples; "
-        f"robust accuracy at {place}. Difference: to students of the same method and kind of teacher whose logits "
-        "were left alone."
+        f"robust accuracy at {study.place.rpartition(', ')[2]}. Difference: to students of the same method and kind of "
+        "teacher whose logits were left alone."
     )
-    heads = (
-        "method",
-        "teacher",
-        "done to its logits",
-        "seeds",
-        "clean",
-        "robust",
-        "robust / clean",
-        "difference",
-    )
-    return Sheet(caption, heads, tuple(_row(lesson, found, radius) for lesson in ordered))
+    return Sheet(caption, HEADS, tuple(_row(lesson, study, masks) for lesson in ordered))
 
 
-def _row(lesson: Lesson, found: dict[Lesson, list[RunRecord]], radius: float) -> tuple[str | int, ...]:
-    own = found[lesson]
-    robust, clean = mean_mask(own, radius), np.mean([r.clean_mask() for r in own], axis=0)
-    plain = found.get(Lesson(lesson.method, lesson.teacher))
+def _row(lesson: Lesson, study: Study, masks: dict[Lesson, np.ndarray]) -> tuple[str | int, ...]:
+    own, robust = study.students[lesson], masks[lesson]
+    clean = np.mean([r.clean_mask() for r in own], axis=0)
+    plain = masks.get(replace(lesson, manipulations=(), other=None))
     ratio = f"{robust.mean() / clean.mean():.2f}" if clean.any() else "none"
-    changed = plain and lesson.manipulations
-    difference = points(bootstrap(robust - mean_mask(plain, radius))) if changed and plain else ""
+    changed = plain is not None and lesson.manipulations
+    difference = points(bootstrap(robust - plain)) if changed else ""
+    method = f"{lesson.method} ({lesson.settings})" if lesson.settings else lesson.method
     done = ", ".join(lesson.manipulations) or "nothing"
     shares = (_share(bootstrap(v)) for v in (clean, robust))
-    return (lesson.method, lesson.teacher, done, len(own), *shares, ratio, difference)
+    return (method, lesson.teacher, done, len(own), *shares, ratio, difference)
 
 
 def _share(interval: Interval) -> str:

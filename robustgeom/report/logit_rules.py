@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustgeom.errors import InputError
 from robustgeom.records import RunRecord
-from robustgeom.report.families import Family, families
+from robustgeom.report.families import Family, contrasts
 from robustgeom.report.findings import Finding, NotTestedError, refuse_doubtful
 from robustgeom.report.tables import clean_labels, clean_log_p
 from robustgeom.stats import Interval, bootstrap
-from robustgeom.words import percent, points, span
+from robustgeom.words import parse_radius, percent, points, span
 
 __all__ = [
     "agreement",
@@ -37,22 +38,22 @@ RANKS_WELL = 0.5  # Kendall's tau
 def every_gap_shrinks(records: Sequence[RunRecord]) -> list[Finding]:
     """The gaps from the largest logit to each of the others are smaller after adversarial training.
 
-    Rule: in every family with both, for each adversarially trained network and each k from 2 to the number of
-    classes, the 95 % paired bootstrap interval over samples of the clean mean of (standard minus adversarially
-    trained) distance from the largest to the k-th largest logit lies above 0; standard seeds are averaged per sample
-    first. What is shown is each network's least favourable k.
+    Rule: in every family with standard networks and networks of one adversarial recipe, for each of these and each k
+    from 2 to the number of classes, the 95 % paired bootstrap interval over samples of the clean mean of (standard
+    minus adversarially trained) distance from the largest to the k-th largest logit lies above 0; standard seeds are
+    averaged per sample first. What is shown is each network's least favourable k.
     """
-    return [_gap_finding(f, record) for f in _pairs(records) for record in f.trained]
+    return [_gap_finding(f, record) for f in contrasts(records) for record in f.trained]
 
 
 def not_every_sample(records: Sequence[RunRecord]) -> list[Finding]:
     """Gaps are smaller on average and not of each sample.
 
-    Rule: in every family with both, seeds averaged per sample, the 95 % bootstrap interval of the share of samples
-    whose gap between the two largest clean logits is larger in the adversarially trained networks lies above 1 % and
-    below 50 %.
+    Rule: in every family with standard networks and networks of one adversarial recipe, seeds averaged per sample,
+    the 95 % bootstrap interval of the share of samples whose gap between the two largest clean logits is larger in
+    the adversarially trained networks lies above 1 % and below 50 %.
     """
-    return [_exception_finding(f) for f in _pairs(records)]
+    return [_exception_finding(f) for f in contrasts(records)]
 
 
 def shrinkage_grows(records: Sequence[RunRecord]) -> list[Finding]:
@@ -62,55 +63,56 @@ def shrinkage_grows(records: Sequence[RunRecord]) -> list[Finding]:
     norm at two radii or more, the clean mean gap falls from each radius to the next, standard training being radius
     0: all 95 % paired bootstrap intervals over samples lie above 0. Seeds are averaged per sample first.
     """
-    found = [(f, levels) for f in families(records) if f.standard for levels in _levels(f)]
+    found = _series(contrasts(records))
     if not found:
         raise NotTestedError("needs a standard record and two of adversarial training at different radii")
-    return [finding for f, levels in found for finding in _falls(f, levels)]
+    return [finding for name, levels in found.items() for finding in _falls(name, levels)]
 
 
 def confidences_disagree(records: Sequence[RunRecord]) -> list[Finding]:
     """Standard and adversarially trained networks differ in which samples they are sure of.
 
-    Rule: in every family with two seeds of both kinds or more, over the samples that all of them classify rightly, the
-    mean rank correlation (Spearman) of clean confidences between the kinds is below that between seeds of either kind:
-    the 95 % bootstrap interval over samples of the smaller of the two minus the one between kinds lies above 0.
+    Rule: in every family with two seeds or more of standard networks and of one adversarial recipe, over the samples
+    that all of them classify rightly, the mean rank correlation (Spearman) of clean confidences between the kinds is
+    below that between seeds of either kind: the 95 % bootstrap interval over samples of the smaller of the two minus
+    the one between kinds lies above 0.
     """
-    found = [f for f in families(records) if min(len(f.standard), len(f.trained)) >= 2]
-    if not found:
-        raise NotTestedError("needs two standard and two adversarially trained records of one family")
-    return [_disagreement_finding(f) for f in found]
+    return [_disagreement_finding(f) for f in _seeded(records)]
 
 
 def extremes_differ(records: Sequence[RunRecord]) -> list[Finding]:
     """Samples of which only one kind of network is sure are of other classes than those of which only the other is.
 
-    Rule: in every family with both, samples are ranked by clean confidence in either kind (seeds averaged). Of the
-    fifth that gains most ranks by adversarial training and the fifth that loses most, taken among every other sample,
-    the class whose shares differ most is found; among the remaining samples its shares differ in the same direction,
-    and the 95 % bootstrap interval of the difference lies above 0. So the choice of the class cannot make the claim
-    true.
+    Rule: in every family with two seeds or more of standard networks and of one adversarial recipe, samples are
+    ranked by clean confidence in either kind (seeds averaged). Of the fifth that gains most ranks by adversarial
+    training and the fifth that loses most, taken among every other sample of each class, the class whose shares
+    differ most is found; among the remaining samples its shares differ in the same direction: the 95 % bootstrap
+    interval of the difference lies above 0, and above the largest difference that two seeds of one kind give in the
+    same way. So neither the choice of the class nor that of the seed can make the claim true.
     """
-    return [_extremes_finding(f) for f in _pairs(records)]
+    return [_extremes_finding(f) for f in _seeded(records)]
 
 
 def less_overconfident(records: Sequence[RunRecord]) -> list[Finding]:
     """Adversarially trained networks are less sure of their wrong predictions.
 
-    Rule: in every family with both, the mean clean confidence of wrong predictions (seeds pooled) is lower: the 95 %
-    bootstrap interval over samples of standard minus adversarially trained lies above 0.
+    Rule: in every family with two seeds or more of standard networks and of one adversarial recipe, the mean clean
+    confidence of wrong predictions (seeds pooled) is lower by more than seeds of one kind differ: the 95 % bootstrap
+    interval over samples of standard minus adversarially trained, minus the larger range among seeds of one kind, lies
+    above 0. The effect is that excess.
     """
-    return [_overconfidence_finding(f) for f in _pairs(records)]
+    return [_overconfidence_finding(f) for f in _seeded(records)]
 
 
 def margin_ranks_robustness(records: Sequence[RunRecord]) -> list[Finding]:
     """In adversarially trained networks the clean margin ranks samples by how much they withstand.
 
-    Rule: in every family with both, over the samples that a network classifies rightly, Kendall's tau-b between the
-    clean logit margin and the number of radii of the grid that a sample withstands: the 95 % bootstrap interval of
-    its mean over the adversarially trained networks lies above 0.5. Records need five radii or more. A record with a
-    failed check leaves the claim untested.
+    Rule: in every family with standard networks and networks of one adversarial recipe, over the samples that a network
+    classifies rightly, Kendall's tau-b between the clean logit margin and the number of radii of the grid that a sample
+    withstands: the 95 % bootstrap interval of its mean over the adversarially trained networks lies above 0.5. Records
+    need five radii or more. A record with a failed check leaves the claim untested.
     """
-    found = _pairs(records)
+    found = contrasts(records)
     for family in found:
         refuse_doubtful([*family.standard, *family.trained])
     return [_ranking_finding(f) for f in found]
@@ -168,10 +170,12 @@ def agreement(sure: Array, standard: int) -> tuple[float, float, float]:
     return means[0], means[1], means[2]
 
 
-def _pairs(records: Sequence[RunRecord]) -> list[Family]:
-    found = [f for f in families(records) if f.standard and f.trained]
+def _seeded(records: Sequence[RunRecord]) -> list[Family]:
+    found = [f for f in contrasts(records) if min(len(f.standard), len(f.trained)) >= 2]
     if not found:
-        raise NotTestedError("needs a standard and an adversarially trained record of one family")
+        raise NotTestedError(
+            "needs two seeds of standard and of adversarially trained networks of one family"
+        )
     return found
 
 
@@ -195,22 +199,26 @@ def _exception_finding(family: Family) -> Finding:
     return Finding(interval.low > 0.01 and interval.high < 0.5, interval, f"{text} of {interval.n} samples")
 
 
-def _levels(family: Family) -> list[dict[float, list[RunRecord]]]:
-    """Return adversarially trained records of one objective and norm by radius, where there are two radii or more."""
-    found: dict[tuple[str, str], dict[float, list[RunRecord]]] = {}
-    for record in family.trained:
-        model = record.header.model
-        norm, _, radius = model.threat.partition(" ")
-        if model.rho == 0:
-            found.setdefault((model.objective, norm), {}).setdefault(float(radius), []).append(record)
-    return [dict(sorted(levels.items())) for levels in found.values() if len(levels) >= 2]
+def _series(found: list[Family]) -> dict[str, dict[float, list[RunRecord]]]:
+    """Return series of radii, 0 being standard training, of one objective and norm, where there are two or more."""
+    series: dict[str, dict[float, list[RunRecord]]] = {}
+    for family in found:
+        model = family.trained[0].header.model
+        norm, _, written = model.threat.partition(" ")
+        try:
+            radius = parse_radius(written)
+        except InputError:  # a card's threat is free text
+            continue
+        name = f"{model.family}, {model.objective or 'trained'} {norm}"
+        series.setdefault(name, {0.0: family.standard})[radius] = family.trained
+    return {name: dict(sorted(levels.items())) for name, levels in series.items() if len(levels) >= 3}
 
 
-def _falls(family: Family, levels: dict[float, list[RunRecord]]) -> list[Finding]:
-    means = {0.0: _mean_gaps(family.standard)[:, 0]} | {r: _mean_gaps(g)[:, 0] for r, g in levels.items()}
+def _falls(name: str, levels: dict[float, list[RunRecord]]) -> list[Finding]:
+    means = {radius: _mean_gaps(group)[:, 0] for radius, group in levels.items()}
     steps = [(low, high, bootstrap(means[low] - means[high])) for low, high in pairwise(means)]
     return [
-        Finding(i.low > 0, i, f"{family.name}, from radius {low:g} to {high:g}: {span(i)} logits smaller")
+        Finding(i.low > 0, i, f"{name}, from radius {low:g} to {high:g}: {span(i)} logits smaller")
         for low, high, i in steps
     ]
 
@@ -218,8 +226,10 @@ def _falls(family: Family, levels: dict[float, list[RunRecord]]) -> list[Finding
 def _disagreement_finding(family: Family) -> Finding:
     everyone, count = [*family.standard, *family.trained], len(family.standard)
     sure = confidences(everyone)[both_right(everyone)]
-    if len(sure) < 10:
-        raise NotTestedError(f"{family.name}: needs ten samples that all networks classify rightly")
+    if len(sure) < 10 or (np.ptp(sure, axis=0) == 0).any():
+        raise NotTestedError(
+            f"{family.name}: needs ten samples that all classify rightly, with confidences that differ"
+        )
     between, *within = agreement(sure, count)
 
     def lack(rows: Array) -> float:
@@ -232,22 +242,26 @@ def _disagreement_finding(family: Family) -> Finding:
 
 
 def _extremes_finding(family: Family) -> Finding:
-    moved = np.subtract(
-        *(shares_of_rank(confidences(r).mean(axis=1)) for r in (family.trained, family.standard))
-    )
-    labels = clean_labels(family.standard[0])
-    classes = np.arange(len(family.standard[0].header.data.classes))
+    interval, text = _extreme_class(family.standard, family.trained)
+    seeds = [pair for kind in (family.standard, family.trained) for pair in combinations(kind, 2)]
+    ceiling = max(_extreme_class([a], [b])[0].value for a, b in seeds)
+    text = f"{family.name}: {text}, difference {points(interval)}, between seeds at most {100 * ceiling:.1f}"
+    return Finding(interval.low > max(ceiling, 0), interval, text)
+
+
+def _extreme_class(first: list[RunRecord], second: list[RunRecord]) -> tuple[Interval, str]:
+    """Return by how much the class that tells both tails apart on half of the samples does so on the others."""
+    moved = np.subtract(*(shares_of_rank(confidences(r).mean(axis=1)) for r in (second, first)))
+    labels, names = clean_labels(first[0]), first[0].header.data.classes
     seen = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]
     halves = [np.array(seen) % 2 == half for half in (0, 1)]  # of each class, however samples are ordered
-    found, held = (_tails(moved[half], labels[half], classes) for half in halves)
+    found, held = (_tails(moved[half], labels[half], np.arange(len(names))) for half in halves)
     difference = found[0].mean(axis=0) - found[1].mean(axis=0)
     best = int(np.argmax(np.abs(difference)))
     signed = np.sign(difference[best]) * np.stack([held[0][:, best], -held[1][:, best]], axis=1)
     interval = bootstrap(signed, lambda rows: float(rows.sum(axis=1).mean()))
     shares = [percent(tail[:, best].mean()) for tail in held]
-    name = family.standard[0].header.data.classes[best]
-    text = f"{family.name}: {name} is {shares[0]} of those that gain rank, {shares[1]} of those that lose"
-    return Finding(interval.low > 0, interval, f"{text}, difference {points(interval)}")
+    return interval, f"{names[best]} is {shares[0]} of those that gain rank, {shares[1]} of those that lose"
 
 
 def _tails(moved: Array, labels: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -258,23 +272,32 @@ def _tails(moved: Array, labels: NDArray[np.int64], classes: NDArray[np.int64]) 
 
 
 def _overconfidence_finding(family: Family) -> Finding:
-    kinds = (family.standard, family.trained)
-    wrong = [np.stack([~r.clean_mask() for r in kind], axis=1).astype(np.float64) for kind in kinds]
-    if not all(w.any() for w in wrong):
-        raise NotTestedError(f"{family.name}: one kind of network is never wrong")
-    columns = [
-        c.sum(axis=1) for w, kind in zip(wrong, kinds, strict=True) for c in (w * confidences(kind), w)
-    ]
+    everyone, count = [*family.standard, *family.trained], len(family.standard)
+    wrong = np.stack([~r.clean_mask() for r in everyone], axis=1).astype(np.float64)
+    if not wrong.any(axis=0).all():
+        raise NotTestedError(f"{family.name}: a network is never wrong")
+    table = np.concatenate([wrong * confidences(everyone), wrong], axis=1)
 
-    def less(rows: Array) -> float:
-        sums = rows.sum(axis=0)
-        return float(sums[0] / max(sums[1], 1) - sums[2] / max(sums[3], 1))
+    def excess(rows: Array) -> float:
+        standard, trained, spread = _when_wrong(rows, count)
+        return standard - trained - spread
 
-    table = np.stack(columns, axis=1)
-    interval, sums = bootstrap(table, less), table.sum(axis=0)
-    means = f"{sums[0] / sums[1]:.3f} standard, {sums[2] / sums[3]:.3f} adversarially trained"
-    text = f"{family.name}: mean confidence when wrong {means}, difference {span(interval)}"
+    interval, (standard, trained, spread) = bootstrap(table, excess), _when_wrong(table, count)
+    means = f"{standard:.3f} standard, {trained:.3f} adversarially trained, seeds up to {spread:.3f} apart"
+    text = f"{family.name}: mean confidence when wrong {means}, excess {span(interval)}"
     return Finding(interval.low > 0, interval, text)
+
+
+def _when_wrong(rows: Array, count: int) -> tuple[float, float, float]:
+    """Return mean confidence of wrong predictions of the first `count` networks and of the others, and seeds' range."""
+    sums, wrong = np.split(rows.sum(axis=0), 2)
+    each = sums / np.maximum(wrong, 1)
+    kinds = np.split(each, [count])
+    pooled = [
+        s.sum() / max(w.sum(), 1)
+        for s, w in zip(np.split(sums, [count]), np.split(wrong, [count]), strict=True)
+    ]
+    return float(pooled[0]), float(pooled[1]), float(max(np.ptp(kind) for kind in kinds))
 
 
 def _ranking_finding(family: Family) -> Finding:

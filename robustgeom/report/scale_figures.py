@@ -27,7 +27,8 @@ def scale_sweep(record: RunRecord, radius: float) -> dict[float, Interval]:
         settings = spec.get("settings") or {}
         by_radius = under.get(str(spec.get("name")), {})
         if spec.get("attack") == "pgd" and settings.get("loss", "ce") == "ce" and radius in by_radius:
-            found[float(settings.get("logit_scale", 1.0))] = by_radius[radius]
+            scale = float(settings.get("logit_scale", 1.0))
+            found[scale] = min(found.get(scale, by_radius[radius]), by_radius[radius], key=lambda i: i.value)
     return dict(sorted(found.items())) if len(found) >= LEAST else {}
 
 

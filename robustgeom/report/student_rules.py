@@ -6,7 +6,7 @@ that is compared beside them) and by what was done to its logits. Seeds are aver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,18 +24,19 @@ from robustgeom.report.findings import (
     refuse_other_attacks,
     refuse_other_samples,
 )
-from robustgeom.stats import Interval, bootstrap
+from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points, radius_text
 
 __all__ = [
     "Lesson",
+    "Study",
     "clean_lessons_help",
-    "lesson_of",
     "robust_distillation_keeps_up",
     "sample_confidence_matters",
     "shrinkage_is_not_enough",
     "simple_distributions_fail",
     "students_stay_below",
+    "studies",
     "wrong_classes_matter",
 ]
 
@@ -47,21 +48,28 @@ ROBUST: Kind = "adversarially trained"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student was taught: by which method and kind of teacher, and with what done to its logits."""
+    """What a student was taught: the method and its settings, the kind of teacher, and what was done to its logits.
+
+    `other` is the kind of the second network that manipulations compare with.
+    """
 
     method: str
     teacher: Kind
     manipulations: tuple[str, ...] = ()
+    other: Kind | None = None
+    settings: str = ""
 
     def __str__(self) -> str:
         """Return it in words."""
         done = ", ".join(self.manipulations) or "its logits as they are"
-        return f"{self.method}, {self.teacher} teacher, {done}"
+        method = f"{self.method} ({self.settings})" if self.settings else self.method
+        return f"{method}, {self.teacher} teacher, {done}"
 
 
 PLAIN = Lesson("kd_clean", ROBUST)
 CONTROL = Lesson("kd_clean", STANDARD)
-LABELS = Lesson("kd_clean", ROBUST, ("one_hot",))
+ATTACKING = ("ard", "rslad", "adaad")
+MARGIN = 0.05  # by how much a student may be less robust before it does not keep up
 
 
 def clean_lessons_help(records: Sequence[RunRecord]) -> list[Finding]:
@@ -69,10 +77,13 @@ def clean_lessons_help(records: Sequence[RunRecord]) -> list[Finding]:
 
     Rule: at the strictest headline radius that all share, students of adversarially trained teachers are more robust
     than ones taught by labels alone and than students of standard teachers: both 99.7 % paired bootstrap intervals
-    over samples (three standard errors) lie above 0. A record with a failed check leaves the claim untested.
+    over samples (three standard errors; they are shown) lie above 0. A record with a failed check leaves the claim
+    untested.
     """
-    study = _study(records)
-    return [study.gain(PLAIN, other, confidence=0.997) for other in (LABELS, CONTROL)]
+    return _each(
+        records,
+        lambda s: [s.gain(PLAIN, other, confidence=0.997) for other in (_changed("one_hot"), CONTROL)],
+    )
 
 
 def students_stay_below(records: Sequence[RunRecord]) -> list[Finding]:
@@ -81,9 +92,14 @@ def students_stay_below(records: Sequence[RunRecord]) -> list[Finding]:
     Rule: at the strictest headline radius that all share, the 95 % paired bootstrap interval over samples of teachers
     minus students lies above 0. A record with a failed check leaves the claim untested.
     """
-    study = _study(records)
-    interval = bootstrap(study.robust(PLAIN, teachers=True) - study.robust(PLAIN))
-    return [Finding(interval.low > 0, interval, f"{study.place}: teachers minus students {points(interval)}")]
+
+    def below(study: Study) -> list[Finding]:
+        interval = bootstrap(study.robust(PLAIN, teachers=True) - study.robust(PLAIN))
+        return [
+            Finding(interval.low > 0, interval, f"{study.place}: teachers minus students {points(interval)}")
+        ]
+
+    return _each(records, below)
 
 
 def wrong_classes_matter(records: Sequence[RunRecord]) -> list[Finding]:
@@ -94,9 +110,8 @@ def wrong_classes_matter(records: Sequence[RunRecord]) -> list[Finding]:
     paired bootstrap intervals over samples lie above 0, of robust accuracy and of robust over clean accuracy (so that
     it is not only the clean accuracy that is lost). A record with a failed check leaves the claim untested.
     """
-    study = _study(records)
-    others = [_changed(m) for m in ("uniform_rest:keep=confidence", "permute_rest:per=class", "reverse_rest")]
-    return [f(PLAIN, other) for other in others for f in (study.gain, study.relative_gain)]
+    others = [_changed(m) for m in ("uniform_rest", "permute_rest", "reverse_rest")]
+    return _each(records, lambda s: [f(PLAIN, other) for other in others for f in (s.gain, s.relative_gain)])
 
 
 def shrinkage_is_not_enough(records: Sequence[RunRecord]) -> list[Finding]:
@@ -105,12 +120,11 @@ def shrinkage_is_not_enough(records: Sequence[RunRecord]) -> list[Finding]:
     Rule: at the strictest headline radius that all share, students of standard teachers whose logits have the gaps of
     adversarially trained ones, on average or in distribution, and students of labels smoothed to their confidence
     have at most half the gain over students of standard teachers that those of adversarially trained teachers have:
-    the 95 % paired bootstrap interval over samples of half that gain minus theirs lies above 0. A record with a
-    failed check leaves the claim untested.
+    the 95 % paired bootstrap interval over samples of half that gain minus theirs lies above 0. Without such a gain,
+    or with a failed check, the claim is untested.
     """
-    study = _study(records)
-    matched = [Lesson("kd_clean", STANDARD, (m,)) for m in ("match_gap", "match_gap_distribution")]
-    return [study.half_gain(other) for other in (*matched, _changed("smoothed_label"))]
+    matched = [Lesson("kd_clean", STANDARD, (m,), ROBUST) for m in ("match_gap", "match_gap_distribution")]
+    return _each(records, lambda s: [s.half_gain(other) for other in (*matched, _changed("smoothed_label"))])
 
 
 def sample_confidence_matters(records: Sequence[RunRecord]) -> list[Finding]:
@@ -121,8 +135,8 @@ def sample_confidence_matters(records: Sequence[RunRecord]) -> list[Finding]:
     prediction: the 95 % paired bootstrap intervals over samples lie above 0. A record with a failed check leaves the
     claim untested.
     """
-    study = _study(records)
-    return [study.gain(PLAIN, _changed(m)) for m in ("mean_profile", "swap_profiles")]
+    others = [_changed(m) for m in ("mean_profile", "swap_profiles")]
+    return _each(records, lambda s: [s.gain(PLAIN, other) for other in others])
 
 
 def simple_distributions_fail(records: Sequence[RunRecord]) -> list[Finding]:
@@ -132,40 +146,33 @@ def simple_distributions_fail(records: Sequence[RunRecord]) -> list[Finding]:
     where logits are the mean of the predicted class, or drawn from its Gaussian: the 95 % paired bootstrap intervals
     over samples lie above 0. A record with a failed check leaves the claim untested.
     """
-    study = _study(records)
-    return [study.gain(PLAIN, _changed(m)) for m in ("class_mean", "class_gaussian")]
+    others = [_changed(m) for m in ("class_mean", "class_gaussian")]
+    return _each(records, lambda s: [s.gain(PLAIN, other) for other in others])
 
 
 def robust_distillation_keeps_up(records: Sequence[RunRecord]) -> list[Finding]:
     """A student that is taught on attacked inputs is as robust as one of its size that was trained adversarially.
 
     Rule: at the strictest headline radius that all share, for each of ard, rslad and adaad that has students, the 95 %
-    paired bootstrap interval over samples of students minus adversarially trained networks of the students' family
-    reaches 0 or more. A record with a failed check leaves the claim untested.
+    paired bootstrap interval over samples of students minus networks of their family that were trained adversarially
+    against the same threat, without noise, lies above -5 points: a larger lack can be excluded. A record with a
+    failed check leaves the claim untested.
     """
-    study = _study(records)
-    methods = [m for m in ("ard", "rslad", "adaad") if Lesson(m, ROBUST) in study.students]
-    if not methods:
-        raise NotTestedError("needs a student taught by ard, rslad or adaad, and its teacher's record")
-    return [study.against_trained(Lesson(m, ROBUST)) for m in methods]
 
+    def keeps_up(study: Study) -> list[Finding]:
+        lessons = [x for x in study.students if x.method in ATTACKING and not x.manipulations]
+        if not lessons:
+            raise NotTestedError("needs a student taught by ard, rslad or adaad, and its teacher's record")
+        return [study.against_trained(lesson) for lesson in lessons]
 
-def lesson_of(record: RunRecord, records: Sequence[RunRecord]) -> Lesson | None:
-    """Return what a student was taught; None without a teacher whose own record is among `records`."""
-    model = record.header.model
-    if model.teacher is None:
-        return None
-    for other in records:
-        if other.header.model.digest == model.teacher.digest:
-            kind = _kind(other)
-            return kind and Lesson(model.objective, kind, tuple(model.teacher.manipulations))
-    return None
+    return _each(records, keeps_up)
 
 
 @dataclass(frozen=True)
-class _Study:
-    """Students by lesson, the records of their teachers, and the radius at which all are compared."""
+class Study:
+    """Students of one family by lesson, whose teachers are of one family and recipe, and where all are compared."""
 
+    name: str
     students: dict[Lesson, list[RunRecord]]
     records: list[RunRecord]
     radius: float
@@ -174,7 +181,7 @@ class _Study:
     def place(self) -> str:
         """Where robust accuracies are compared."""
         norm = self.records[0].header.threat.norm
-        return f"{norm} {radius_text(self.radius, norm)}"
+        return f"{self.name}, {norm} {radius_text(self.radius, norm)}"
 
     def robust(self, lesson: Lesson, *, teachers: bool = False) -> Array:
         """Return the share of seeds (n,) in which each sample is robust: of the students, or of their teachers."""
@@ -184,7 +191,9 @@ class _Study:
         """Return whether students of one lesson are more robust than those of another."""
         ours, theirs = self.robust(lesson), self.robust(other)
         interval = bootstrap(ours - theirs, confidence=confidence)
-        return Finding(interval.low > 0, interval, self._text(lesson, other, (ours, theirs), interval))
+        shares = " against ".join(percent(v.mean()) for v in (ours, theirs))
+        text = f"{self.name}: {lesson} against {other}: {shares}, difference {points(interval)}"
+        return Finding(interval.low > 0, interval, text)
 
     def relative_gain(self, lesson: Lesson, other: Lesson) -> Finding:
         """Return whether they keep more of their clean accuracy."""
@@ -192,34 +201,47 @@ class _Study:
         table = np.stack([column for pair in pairs for column in pair], axis=1)
         interval = bootstrap(table, lambda v: _ratio(v[:, :2]) - _ratio(v[:, 2:]))
         said = f"of robust over clean accuracy {points(interval)}"
-        return Finding(interval.low > 0, interval, f"{other}: loss {said}")
+        return Finding(interval.low > 0, interval, f"{self.name}: {other}: loss {said}")
 
     def half_gain(self, other: Lesson) -> Finding:
         """Return whether another lesson has at most half of what a robust teacher's logits bring."""
         control = self.robust(CONTROL)
         whole, theirs = self.robust(PLAIN) - control, self.robust(other) - control
+        if bootstrap(whole).low <= 0:
+            raise NotTestedError(f"{self.name}: a robust teacher's logits bring nothing that could be halved")
         interval = bootstrap(whole / 2 - theirs)
         text = (
             f"{other}: gain {percent(theirs.mean())} of {percent(whole.mean())}, half of which exceeds it by"
         )
-        return Finding(interval.low > 0, interval, f"{text} {points(interval)}")
+        return Finding(interval.low > 0, interval, f"{self.name}: {text} {points(interval)}")
 
     def against_trained(self, lesson: Lesson) -> Finding:
-        """Return whether students are as robust as adversarially trained networks of their family."""
-        names = {r.header.model.family for r in self.students[lesson]}
-        trained = [r for f in families(self.records) if f.name in names for r in f.trained]
+        """Return whether students keep up with networks of their family trained adversarially against their threat."""
+        students = self._records(lesson)
+        wanted = {(r.header.model.family, r.header.model.threat) for r in students}
+        trained = [
+            r
+            for f in families(self.records)
+            for r in f.trained
+            if r.header.model.noise == "none" and {(f.name, r.header.model.threat)} == wanted
+        ]
         if not trained:
-            raise NotTestedError(f"needs an adversarially trained record of {', '.join(sorted(names))}")
+            raise NotTestedError(
+                f"{self.name}: needs a record of adversarial training against the students' threat"
+            )
         refuse_doubtful(trained)
-        ours, theirs = self.robust(lesson), mean_mask(trained, self.radius)
+        refuse_other_attacks([*students, *trained])
+        ours, theirs = mean_mask(students, self.radius), mean_mask(trained, self.radius)
         interval = bootstrap(ours - theirs)
         text = f"{lesson.method}: {percent(ours.mean())} students, {percent(theirs.mean())} adversarially trained"
-        return Finding(interval.high >= 0, interval, f"{text}, difference {points(interval)}")
+        return Finding(
+            interval.low > -MARGIN, interval, f"{self.name}, {text}, difference {points(interval)}"
+        )
 
     def _records(self, lesson: Lesson, teachers: bool = False) -> list[RunRecord]:
         found = self.students.get(lesson, [])
         if not found:
-            raise NotTestedError(f"needs a student: {lesson}")
+            raise NotTestedError(f"{self.name}: needs a student: {lesson}")
         if teachers:
             digests = {r.header.model.teacher.digest for r in found if r.header.model.teacher}
             found = [r for r in self.records if r.header.model.digest in digests]
@@ -230,17 +252,83 @@ class _Study:
         masks: Array = np.mean([r.clean_mask() for r in self._records(lesson)], axis=0)
         return masks
 
-    @staticmethod
-    def _text(lesson: Lesson, other: Lesson, both: tuple[Array, Array], interval: Interval) -> str:
-        shares = " against ".join(percent(v.mean()) for v in both)
-        return f"{lesson} against {other}: {shares}, difference {points(interval)}"
+
+def studies(records: Sequence[RunRecord]) -> list[Study]:
+    """Return students by their family and by the family and recipe of their robust teachers.
+
+    Students of standard teachers stand beside those of each recipe of the teachers' family. What was taught is known
+    where the records of the teacher, and of a second network, are there. Raises `NotTestedError` where there is no
+    student, and where samples or attacks differ.
+    """
+    by = {r.header.model.digest: r for r in records}
+    known = [(r, _taught(r, by)) for r in records]
+    taught = [(r, *what) for r, what in known if what is not None]
+    if not taught:
+        raise NotTestedError("needs a student and its teacher's record")
+    groups: dict[tuple[str, str], list[tuple[RunRecord, Lesson, str]]] = {}
+    for record, lesson, teachers, recipe in taught:
+        groups.setdefault((record.header.model.family, teachers), []).append((record, lesson, recipe))
+    found = []
+    for (family, teachers), members in groups.items():
+        recipes = dict.fromkeys(recipe for _, lesson, recipe in members if lesson.teacher == ROBUST) or {
+            "": None
+        }
+        for recipe in recipes:
+            own = [(r, lesson) for r, lesson, its in members if lesson.teacher == STANDARD or its == recipe]
+            name = f"{family} taught by {', '.join(filter(None, (teachers, recipe)))}"
+            found.append(_study(name, own, by))
+    return found
+
+
+def _study(name: str, members: list[tuple[RunRecord, Lesson]], by: dict[str, RunRecord]) -> Study:
+    students: dict[Lesson, list[RunRecord]] = {}
+    for record, lesson in members:
+        students.setdefault(lesson, []).append(record)
+    teachers = {t.digest: by[t.digest] for r, _ in members if (t := r.header.model.teacher) is not None}
+    compared = [*teachers.values(), *(r for r, _ in members)]
+    refuse_other_samples(compared)
+    refuse_other_attacks(compared)
+    shared = set.intersection(*(set(r.header.threat.headlines) for r in compared))
+    if not shared:
+        raise NotTestedError(f"{name}: the records share no headline radius")
+    return Study(name, students, list(by.values()), max(shared))
+
+
+def _taught(record: RunRecord, by: dict[str, RunRecord]) -> tuple[Lesson, str, str] | None:
+    """Return what a student was taught, with its teacher's family and recipe; None where that is not known."""
+    model = record.header.model
+    teacher = by.get(model.teacher.digest) if model.teacher else None
+    kind = None if teacher is None else _kind(teacher)
+    if model.teacher is None or teacher is None or kind is None:
+        return None
+    second = by.get(model.teacher.other_digest)
+    other = None if second is None else _kind(second)
+    known, done = teacher.header.model, tuple(model.teacher.manipulations)
+    lesson = Lesson(model.objective, kind, done, other, model.teacher.settings)
+    return lesson, known.family, f"{known.objective or 'trained'} {known.threat}"
 
 
 def _kind(teacher: RunRecord) -> Kind | None:
     model = teacher.header.model
+    if model.noise != "none":
+        return None
     if model.threat != "none":
         return ROBUST
-    return STANDARD if is_standard(model) and model.noise == "none" else None
+    return STANDARD if is_standard(model) else None
+
+
+def _each(records: Sequence[RunRecord], rule: Callable[[Study], list[Finding]]) -> list[Finding]:
+    """Return the findings of all studies that can be tested; raises the first lack where none can."""
+    findings: list[Finding] = []
+    lacks: list[NotTestedError] = []
+    for study in studies(records):
+        try:
+            findings += rule(study)
+        except NotTestedError as lack:
+            lacks.append(lack)
+    if not findings:
+        raise lacks[0]
+    return findings
 
 
 def _changed(manipulation: str) -> Lesson:
@@ -250,20 +338,3 @@ def _changed(manipulation: str) -> Lesson:
 def _ratio(columns: Array) -> float:
     robust, clean = columns.sum(axis=0)
     return float(robust / max(clean, 1e-9))
-
-
-def _study(records: Sequence[RunRecord]) -> _Study:
-    students: dict[Lesson, list[RunRecord]] = {}
-    for record in records:
-        lesson = lesson_of(record, records)
-        if lesson is not None:
-            students.setdefault(lesson, []).append(record)
-    if not students:
-        raise NotTestedError("needs a student and its teacher's record")
-    everyone = list(records)
-    refuse_other_samples(everyone)
-    refuse_other_attacks(everyone)
-    shared = set.intersection(*(set(r.header.threat.headlines) for r in everyone))
-    if not shared:
-        raise NotTestedError("the records share no headline radius")
-    return _Study(students, everyone, max(shared))

@@ -77,6 +77,16 @@ class Objective(_Section):
         return self
 
 
+def written(arguments: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """Return arguments that differ from the usual ones as a command line takes them.
+
+    >>> written({"steps": 5, "all": True, "size": 0.1}, {"steps": 10, "all": False, "size": 0.1})
+    'all=true,steps=5'
+    """
+    told = {k: v for k, v in sorted(arguments.items()) if v != usual.get(k)}
+    return ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in told.items())
+
+
 class Manipulation(_Section):
     """What is done to a teacher's logits: a manipulation's name and its settings, tried out on a toy."""
 
@@ -95,8 +105,8 @@ class Manipulation(_Section):
         return self
 
     def __str__(self) -> str:
-        """Return it as `robustgeom distill --manipulate` takes it: name:key=value,key=value."""
-        settings = ",".join(f"{key}={value}" for key, value in sorted(self.arguments.items()))
+        """Return it as `robustgeom distill --manipulate` takes it: name:key=value,..., without what is usual."""
+        settings = written(self.arguments, settings_of(MANIPULATIONS[self.name]))
         return f"{self.name}:{settings}" if settings else self.name
 
 

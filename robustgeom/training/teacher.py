@@ -16,13 +16,14 @@ from robustgeom.models.card import Lineage
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import reseed_noise
 from robustgeom.refs import without_folders
-from robustgeom.registry import needs_of
+from robustgeom.registry import needs_of, settings_of
 from robustgeom.seeds import seed_of
 from robustgeom.stats import clopper_pearson
 from robustgeom.threat import ThreatModel
 from robustgeom.training._terms import Teacher
 from robustgeom.training.manipulations import MANIPULATIONS
-from robustgeom.training.recipe import OTHERS, Recipe
+from robustgeom.training.objectives import OBJECTIVES
+from robustgeom.training.recipe import OTHERS, Recipe, written
 from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["Lessons", "lessons", "lineage"]
@@ -114,10 +115,13 @@ def lineage(recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> 
         generator = Generator(device).manual_seed(seed_of(recipe.seed, "teacher", "grades"))
         robust = share_robust(network, samples, threat, steps=recipe.validation.steps, generator=generator)
         _refuse_chance("under attack a teacher", robust, samples, "an adversarially trained one, or kd_clean")
+    objective = recipe.objective
     return Lineage(
         model=without_folders(asked.model),
         digest=model_digest(network),
         other=without_folders(asked.other) if asked.other else "",
+        other_digest=model_digest(_frozen(asked.other, data, device)) if asked.other else "",
+        settings=written(objective.arguments, settings_of(OBJECTIVES[objective.name])),
         manipulations=[str(m) for m in asked.manipulations],
         accuracy=round(clean, 4),
         robust_accuracy=None if robust is None else round(robust, 4),

@@ -1,6 +1,7 @@
 """The command line as a person meets it: real processes, real messages, real exit codes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,20 @@ def test_report_compares_records(run, finished):
     assert again.returncode == 0
 
 
+def test_a_report_runs_nothing_that_a_record_names(run, finished, tmp_path):
+    for name in ("fmnist-cnn-standard", "fmnist-cnn-pgd-at"):
+        shutil.copytree(finished / "a" / "runs" / name, tmp_path / "runs" / name)
+        header = tmp_path / "runs" / name / "header.json"
+        facts = json.loads(header.read_text())
+        facts["data"]["name"] = "trap.py:load"
+        header.write_text(json.dumps(facts))
+    (tmp_path / "trap.py").write_text("open('sprung', 'w')\ndef load():\n    raise SystemExit\n")
+    done = run("report", "runs", "--out", "page", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "sprung").exists()
+    assert 'id="kinds"' in (tmp_path / "page" / "report.html").read_text()
+
+
 def test_show_describes_records_models_suites_and_attacks(run, finished):
     record = run("show", "a/runs/fmnist-cnn-pgd-at", cwd=finished)
     assert record.stdout.startswith("fmnist-cnn-pgd-at: ")
@@ -243,8 +258,6 @@ def test_show_describes_records_models_suites_and_attacks(run, finished):
     ],
 )
 def test_a_damaged_record_is_refused(run, finished, tmp_path, name, damage):
-    import shutil
-
     shutil.copytree(finished / "a" / "runs" / "fmnist-cnn-standard", tmp_path / "run")
     file = tmp_path / "run" / name
     file.write_bytes(damage(file.read_bytes()))
@@ -374,8 +387,6 @@ def test_packages_are_found_from_their_folder(defense):
 
 
 def test_one_broken_card_is_named_and_the_rest_is_listed(run, tmp_path):
-    import shutil
-
     from robustgeom import content
 
     for part in ("attacks", "zoo"):
@@ -392,8 +403,6 @@ def test_one_broken_card_is_named_and_the_rest_is_listed(run, tmp_path):
 
 
 def test_damaged_weights_are_refused(run, tmp_path):
-    import shutil
-
     from robustgeom import content
 
     root = content.content_root()

@@ -235,7 +235,6 @@ def test_tied_runners_up_are_flagged_where_attacks_climb_their_ratio():
     assert status(weak, "tied runners-up") == "fail"
     assert status(both, "tied runners-up") == "warn"
     assert "tied runners-up" not in {c.name for c in bare.checks}
-    assert weak.robust_accuracy.value >= both.robust_accuracy.value
     honest = evaluate(
         "fmnist-cnn-standard", suite=suite.model_copy(update={"attacks": [ratio]}), options=options
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import special, stats
 from torch import Generator
 
@@ -15,6 +16,7 @@ from robustgeom.errors import InputError, UnknownNameError
 from robustgeom.logits import confidence, logit_gap
 from robustgeom.training.manipulations import MANIPULATIONS
 from robustgeom.training.manipulations._fitted import _once
+from robustgeom.training.recipe import Manipulation
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 seeds, classes = st.integers(0, 2**32 - 1), st.integers(3, 10)
@@ -321,3 +323,15 @@ def test_statistics_are_taken_once_of_a_tensor_and_anew_where_it_was_written_int
     first += 1
     assert float(statistic(first)) == 12.0
     assert len(taken) == 3
+
+
+def test_settings_are_written_as_the_command_line_takes_them_without_what_is_usual():
+    written = {
+        "class_gaussian:diagonal=true": Manipulation(name="class_gaussian", arguments={"diagonal": True}),
+        "permute_rest": Manipulation(name="permute_rest", arguments={"per": "class"}),
+        "uniform_rest:keep=gap": Manipulation(name="uniform_rest", arguments={"keep": "gap"}),
+        "top_k:k=3": Manipulation(name="top_k", arguments={"k": 3}),
+    }
+    assert {str(m): text for text, m in written.items()} == {text: text for text in written}
+    with pytest.raises(ValidationError, match="diagonal true or false"):
+        Manipulation(name="class_gaussian", arguments={"diagonal": "True"})

@@ -16,7 +16,7 @@ from robustgeom.report.logit_rules import agreement, gaps, shares_of_rank
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 AT = {"threat": "linf 0.1", "objective": "pgd_at"}
-N = 120
+N = 600
 LABELS = np.arange(N) % 3
 
 
@@ -87,36 +87,56 @@ def test_shrinkage_grows_from_each_radius_to_the_next(network):
     )  # radii of two objectives are no series
 
 
-def test_confidences_disagree_where_seeds_agree_more_than_kinds(network):
-    rng = np.random.default_rng(3)
-    standard, trained = rng.uniform(0, 3, N), rng.uniform(0, 3, N)
+@pytest.fixture
+def seeds(network):
+    """Two seeds of either kind, of networks that are right on every sample with these confidences, a little apart."""
 
-    def networks(first, second, noise=0.05):
-        kinds_ = [("s", first, {}), ("t", second, AT)]
+    def build(first, second, noise=0.05):
+        rng = np.random.default_rng(11)
         return [
             network(f"{k}{i}", logits(9, sure=base + noise * rng.uniform(0, 1, N)), model=model)
-            for k, base, model in kinds_
+            for k, base, model in (("s", first, {}), ("t", second, AT))
             for i in range(2)
         ]
 
-    assert judge(CLAIM["confidences-disagree"], networks(standard, trained)).status == "reproduced"
-    assert judge(CLAIM["confidences-disagree"], networks(standard, standard)).status == "not reproduced"
-    assert judge(CLAIM["confidences-disagree"], networks(standard, trained)[:3]).status == "not tested"
+    return build
 
 
-def test_extremes_differ_only_where_classes_do(pair):
+def test_confidences_disagree_where_seeds_agree_more_than_kinds(seeds):
+    rng = np.random.default_rng(3)
+    standard, trained = rng.uniform(0, 3, N), rng.uniform(0, 3, N)
+    assert judge(CLAIM["confidences-disagree"], seeds(standard, trained)).status == "reproduced"
+    assert judge(CLAIM["confidences-disagree"], seeds(standard, standard)).status == "not reproduced"
+    assert judge(CLAIM["confidences-disagree"], seeds(standard, trained)[:3]).status == "not tested"
+
+
+SEEDED = ("confidences-disagree", "extremes-differ", "less-overconfident")
+
+
+@pytest.mark.parametrize("claim", SEEDED)
+def test_one_network_twice_is_no_two_seeds_and_other_recipes_are_none(claim, seeds, network):
+    rng = np.random.default_rng(3)
+    a, _, b, _ = seeds(rng.uniform(0, 3, N), rng.uniform(0, 3, N))
+    assert "there twice" in judge(CLAIM[claim], [a, a, b, b]).reason
+    weaker = network("weaker", logits(4), model={**AT, "threat": "linf 0.05"})
+    found = judge(CLAIM[claim], [a, network("s1", logits(5)), b, weaker])
+    assert "two seeds" in found.reason
+
+
+def test_extremes_differ_only_where_classes_do(seeds):
     rng = np.random.default_rng(5)
     base = rng.uniform(0, 3, N)
-    favoured = base + 3 * (LABELS == 1)
-    found = judge(CLAIM["extremes-differ"], pair(logits(1, sure=base), logits(1, sure=favoured)))
+    found = judge(CLAIM["extremes-differ"], seeds(base, base + 3 * (LABELS == 1)))
     assert found.status == "reproduced"
     assert "coat" in found.reason
-    for seed in range(5):  # chance alone makes one class look special, and must not suffice
-        other = np.random.default_rng(seed).uniform(0, 3, N)
-        found = judge(CLAIM["extremes-differ"], pair(logits(1, sure=base), logits(1, sure=other)))
-        assert found.interval.low < 0.5
-    same = pair(logits(1, sure=base), logits(1, sure=base + 0.01 * rng.uniform(0, 1, N)))
-    assert judge(CLAIM["extremes-differ"], same).status == "not reproduced"
+    assert judge(CLAIM["extremes-differ"], seeds(base, base)).status == "not reproduced"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_chance_alone_makes_no_class_special(seed, seeds):
+    rng = np.random.default_rng(seed)
+    found = judge(CLAIM["extremes-differ"], seeds(rng.uniform(0, 3, N), rng.uniform(0, 3, N)))
+    assert found.status == "not reproduced"
 
 
 def wrong_half(sure):
@@ -126,15 +146,26 @@ def wrong_half(sure):
     return z
 
 
-def test_less_overconfident_is_about_wrong_predictions(pair):
-    found = judge(CLAIM["less-overconfident"], pair(wrong_half(4.0), wrong_half(1.0)))
-    softmax = [np.exp(s) / (np.exp(s) + 2) for s in (4.0, 1.0)]
+def test_less_overconfident_is_about_wrong_predictions_and_more_than_seeds_differ(network):
+    def networks(*sure):
+        models = ({}, {}, AT, AT)
+        return [
+            network(f"n{i}", wrong_half(s), model=m)
+            for i, (s, m) in enumerate(zip(sure, models, strict=True))
+        ]
+
+    def softmax(sure):
+        return np.exp(sure) / (np.exp(sure) + 2)
+
+    found = judge(CLAIM["less-overconfident"], networks(4.0, 3.9, 1.0, 1.1))
+    between = (softmax(4.0) + softmax(3.9) - softmax(1.0) - softmax(1.1)) / 2
     assert found.status == "reproduced"
-    assert found.effect == pytest.approx(softmax[0] - softmax[1], abs=1e-6)
-    assert (
-        judge(CLAIM["less-overconfident"], pair(wrong_half(1.0), wrong_half(4.0))).status == "not reproduced"
-    )
-    assert judge(CLAIM["less-overconfident"], pair(logits(), logits())).status == "not tested"
+    assert found.effect == pytest.approx(between - (softmax(1.1) - softmax(1.0)), abs=1e-6)
+    assert judge(CLAIM["less-overconfident"], networks(1.0, 1.1, 4.0, 3.9)).status == "not reproduced"
+    # Lower on average, but by less than two seeds of one kind differ.
+    assert judge(CLAIM["less-overconfident"], networks(4.0, 1.0, 2.0, 2.1)).status == "not reproduced"
+    never = [*networks(4.0, 3.9, 1.0, 1.1)[:3], network("right", logits(2), model=AT)]
+    assert "never wrong" in judge(CLAIM["less-overconfident"], never).reason
 
 
 GRID = [0.0, 0.01, 0.02, 0.03, 0.05, 0.1]
