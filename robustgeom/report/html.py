@@ -105,7 +105,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "loudness": _loudness(comparison),
-        "galleries": [(m.name, *examples(m.record)) for m in comparison.models],
+        "galleries": [(m.name, *examples(m.record, len(comparison.models))) for m in comparison.models],
         "specs": _json([accuracy, *certificates, *charts, *logits]),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "bundle": Markup(_bundle()),

@@ -17,7 +17,8 @@ from robustgeom.words import radius_text
 
 __all__ = ["Example", "Picture", "Sound", "examples", "portrait"]
 
-LIMIT = 8
+LIMIT = 8  # of a model; of many models fewer, as a page is to stay small
+IMAGES, SOUNDS = 250, 24  # of a page
 KEYS = ("clean", "adversarial", "sample_ids", "predictions", "labels")
 
 
@@ -47,21 +48,21 @@ class Example:
     sounds: tuple[Sound, ...] = ()
 
 
-def examples(record: RunRecord) -> tuple[list[Example], str]:
-    """Return up to eight examples and a sentence: what is shown, or why nothing is."""
+def examples(record: RunRecord, models: int = 1) -> tuple[list[Example], str]:
+    """Return up to eight examples and a sentence: what is shown, or why nothing is; fewer beside many `models`."""
     arrays = [record.arrays.get(f"examples.{key}") for key in KEYS]
     present = [a for a in arrays if a is not None]
     if len(present) < len(KEYS):
         return [], "The record keeps no examples."
     clean, adversarial, ids, predictions, labels = present
     if clean.ndim == 2 and record.header.data.sound is not None:
-        return _sounds(record, present)
+        return _sounds(record, present, max(1, min(LIMIT, SOUNDS // models)))
     if clean.ndim != 4 or clean.shape[1] not in (1, 3):
         shape = " x ".join(str(side) for side in clean.shape[1:])
         return [], f"Examples of shape {shape} are not images with 1 or 3 channels and are not drawn."
     if clean.shape != adversarial.shape or {len(ids), len(predictions), len(labels)} != {len(clean)}:
         return [], "The record's examples do not fit together and are not drawn."
-    count = min(len(clean), LIMIT)
+    count = min(len(clean), max(1, min(LIMIT, IMAGES // models)))
     names, domain = record.header.data.classes, record.header.data.domain
     shown = [
         _example(
@@ -86,7 +87,7 @@ def portrait(
     return Example(sample_id, (picture,))
 
 
-def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example], str]:
+def _sounds(record: RunRecord, arrays: list[NDArray[Any]], most: int) -> tuple[list[Example], str]:
     clean, adversarial, ids, predictions, labels = arrays
     data, sound = record.header.data, record.header.data.sound
     rate, heard = (sound.rate if sound else 1), [record.arrays.get(f"examples.heard_{k}") for k in KEYS[:2]]
@@ -94,7 +95,7 @@ def _sounds(record: RunRecord, arrays: list[NDArray[Any]]) -> tuple[list[Example
     if clean.shape != adversarial.shape or not fits or any(h is not None and h.ndim != 3 for h in heard):
         return [], "The record's examples do not fit together and are not drawn."
     shown = []
-    for i in range(min(len(clean), LIMIT)):
+    for i in range(min(len(clean), most)):
         label, read = _class(data.classes, labels[i]), _class(data.classes, predictions[i])
         outcome = f"heard as {read}" if read != label else f"still heard as {label}"
         captions = (f"clean: {label}", f"attacked at {_ratio(clean[i], adversarial[i])}: {outcome}")

@@ -114,3 +114,12 @@ def test_radii_are_said_as_ratios_too(heard):
     figure = accuracy_figure(comparison)
     assert figure.columns[:3] == ("model", "eps (linf)", "SNR")
     assert [row[2] for row in figure.rows] == ["inf dB", "7.06 dB or more", "-3.01 dB or more"]
+
+
+@pytest.mark.parametrize(("models", "shown"), [(1, 8), (3, 8), (12, 2), (40, 1)])
+def test_beside_many_models_each_plays_fewer_sounds(heard, models, shown):
+    record, *_ = heard
+    arrays = {k: np.repeat(v, 9, axis=0) for k, v in record.arrays.items() if k.startswith("examples.")}
+    found, sentence = examples(replace(record, arrays=arrays), models)
+    assert len(found) == shown
+    assert sentence.startswith(f"{shown} of 9 recorded examples")
