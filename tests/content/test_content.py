@@ -83,7 +83,9 @@ def test_all_weights_together_stay_below_40_mb():
 
 
 LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
-SEEDS = [pytest.param(n, marks=LONG if read_card(n).seed else ()) for n in MODELS]  # all of them: make zoo-check
+SEEDS = [
+    pytest.param(n, marks=LONG if read_card(n).seed else ()) for n in MODELS
+]  # all of them: make zoo-check
 
 
 @pytest.mark.parametrize("name", SEEDS)
