@@ -16,10 +16,10 @@ demo: install  ## evaluate zoo models on shipped real images and write the compa
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian --suite quick-linf
 
 test: install  ## everything that CI tests
-	$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: install  ## also the long ones: all golden data, retraining
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

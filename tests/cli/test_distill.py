@@ -72,6 +72,8 @@ def test_a_student_its_twin_without_a_teacher_and_their_page(run, tmp_path):
         "model": "fmnist-cnn-pgd-at",
         "digest": models["fmnist-cnn-pgd-at"]["digest"],
         "other": "",
+        "other_digest": "",
+        "settings": "temperature=2",
         "manipulations": ["scale:by=0.5", "top_k:k=3"],
     }
     assert (tmp_path / "student-page" / "report.html").is_file()

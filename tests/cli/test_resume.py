@@ -42,7 +42,7 @@ def whole(finish, tmp_path_factory):
     return load_record(folder / "runs" / "quick-linf" / "runs" / "fmnist-cnn-pgd-at")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_same_command_goes_on_and_ends_with_the_same_record(start, finish, tmp_path, whole, how):
     process = after_a_job(start(*COMMAND, cwd=tmp_path))
     process.send_signal(how)

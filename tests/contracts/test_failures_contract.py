@@ -87,4 +87,5 @@ def test_remedies_answer_checks_that_exist(record):
         "EOT convergence",
         "white box",
         "variants",
+        "tied runners-up",
     }

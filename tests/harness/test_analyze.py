@@ -27,7 +27,9 @@ def small():
     return rg.analyze("fmnist-cnn-standard", manifolds=kinds, options=rg.AnalysisOptions(**SMALL))
 
 
-@pytest.mark.parametrize("model", ["fmnist-cnn-standard", "fmnist-cnn-gaussian"])
+@pytest.mark.parametrize(
+    "model", [pytest.param("fmnist-cnn-standard", marks=pytest.mark.slow), "fmnist-cnn-gaussian"]
+)
 def test_class_manifolds_are_those_of_an_evaluation(model):
     settings = Settings(points=4, features=40, n_t=10, steps=3)
     quick = {

@@ -38,7 +38,7 @@ def test_same_seed_and_plan_give_the_same_record_bit_for_bit(model):
 
 
 @pytest.mark.parametrize("model", ["fmnist-cnn-standard", "fmnist-cnn-gaussian", "fmnist-resnet-standard"])
-@pytest.mark.parametrize("other", [24, 64])
+@pytest.mark.parametrize("other", [pytest.param(24, marks=pytest.mark.slow), 64])
 def test_another_batch_size_gives_the_same_verdicts_except_near_ties(model, other):
     first, second = once(model), run(model, other)
     ties = {

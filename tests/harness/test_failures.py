@@ -289,4 +289,5 @@ def test_only_plainly_trained_networks_without_noise_stand_in_for_others():
         "fmnist-cnn-standard",
         *("fmnist-resnet-standard", "fmnist-resnet-standard-s1", "fmnist-resnet-standard-s2"),
         *("speech-cochcnn-standard", "speech-cochcnn-standard-s1", "speech-cochcnn-standard-s2"),
+        "speech-cochresnet",
     ]

@@ -123,7 +123,9 @@ def until_cut(name, suite, options, journal, events):
         assert {f: after[f] for f in before} == before
 
 
-@pytest.mark.parametrize("name", ["fmnist-cnn-standard", "fmnist-cnn-gaussian"])
+@pytest.mark.parametrize(
+    "name", ["fmnist-cnn-standard", pytest.param("fmnist-cnn-gaussian", marks=pytest.mark.slow)]
+)
 def test_a_run_that_goes_on_ends_as_if_it_had_never_been_cut_off(tmp_path, name):
     suite = rg.load_suite("quick-linf").model_copy(update={"judge_draws": 24, "eot": 2})
     options = rg.RunOptions(n=24, eps="8/255", remedy=name.endswith("standard"))

@@ -71,10 +71,10 @@ def both(name, attack, norm, eps, n, **change):
 CASES = [
     ("fmnist-cnn-standard", "apgd", "linf", 0.03, 96),
     ("fmnist-cnn-pgd-at", "apgd", "linf", 0.1, 48),
-    ("fmnist-cnn-standard", "apgd", "l2", 0.6, 96),
+    pytest.param("fmnist-cnn-standard", "apgd", "l2", 0.6, 96, marks=pytest.mark.slow),
     ("fmnist-cnn-standard", "apgd_t", "linf", 0.02, 8),
     pytest.param("fmnist-cnn-standard", "apgd_t", "l2", 0.6, 8, marks=pytest.mark.slow),
-    ("fmnist-cnn-standard", "fab_t", "linf", 0.02, 8),
+    pytest.param("fmnist-cnn-standard", "fab_t", "linf", 0.02, 8, marks=pytest.mark.slow),
     pytest.param("fmnist-cnn-standard", "fab_t", "l2", 0.6, 8, marks=pytest.mark.slow),
     ("fmnist-cnn-standard", "fab_t", "l1", 4.0, 6),
 ]
