@@ -86,6 +86,9 @@ def distill(
     models = [teacher, *peers, *([] if peers else [_reference(alone)]), _reference(out)]
     given = {"data": recipe.data, "data_dir": options["data_dir"], "device": device, "suite": suite, "n": n}
     place = out.with_name(f"{out.name}-page")
+    if (place / "report.html").is_file():
+        click.echo(f"{place / 'report.html'}: there already", err=True)
+        return
     click.get_current_context().invoke(evaluate, models=tuple(dict.fromkeys(models)), out=place, **given)
 
 
