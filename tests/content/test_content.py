@@ -130,8 +130,11 @@ FAMILY = {recipe.name: recipe for recipes in FAMILIES.values() for recipe in rec
 
 @pytest.mark.parametrize("file", FAMILIES)
 def test_the_recipes_of_a_family_are_matched(file):
-    """One optimiser and augmentation throughout, but for epochs, and for shifts of images where training attacks."""
-    recipes = FAMILIES[file]
+    """One optimiser and augmentation throughout, but for epochs, and for shifts of images where training attacks.
+
+    Networks of another architecture, trained for comparison, are families of their own.
+    """
+    recipes = [r for r in FAMILIES[file] if r.family not in ("speech-mel", "speech-cochresnet")]
     settings = [(r.optimiser.model_dump(exclude={"epochs"}), r.averaging, r.family) for r in recipes]
     assert all(s == settings[0] for s in settings)
     assert len({r.augmentation.model_copy(update={"shift": 0}).model_dump_json() for r in recipes}) == 1
