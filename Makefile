@@ -12,7 +12,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[all]'
 	touch $@
 
-demo: install  ## evaluate zoo models on shipped real images and write the comparison page
+demo: install  ## evaluate zoo models on shipped images and sounds and write the pages
+	$(BIN)/robustgeom evaluate speech-cochcnn-standard --suite audio-snr --n 40 --eps 40dB
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian --suite quick-linf
 
 test: install  ## everything that CI tests
