@@ -59,7 +59,12 @@ def test_every_planted_defense_has_a_right_check():
     assert set(RIGHT) | {"probabilities"} == set(PLANTED)
 
 
-@pytest.mark.parametrize("name", RIGHT)
+LONGEST = {"k-winners", "clipped-gradient-front-end"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONGEST else ()) for n in RIGHT]
+)
 def test_the_right_check_fires_and_no_inflated_number_is_trusted(name):
     planted = PLANTED[name]
     record = rg.evaluate(planted.build(), suite=planted.suite, options=options(name))
