@@ -1,7 +1,7 @@
 """The cochleagram's speed, forward and backward, against torchaudio's mel spectrogram on the same waveforms, in turns.
 
 `python benchmarks/cochleagram.py [device] [repeats]`: a second at 8 kHz with 45 filters and 100 frames a second, as
-the zoo's networks hear, and two seconds at 20 kHz with 211 (64 mel filters) and 200, as published. On one core a minute.
+the zoo's networks hear, and two seconds at 20 kHz with 211 (64 mel filters) and 200, as published.
 """
 
 import sys
