@@ -118,6 +118,15 @@ def points(difference: Interval) -> str:
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
+def share_text(interval: Interval) -> str:
+    """Write a share as a percentage with its interval.
+
+    >>> share_text(Interval(0.5, 0.43, 0.57, 50))
+    '50.0 % [43.0, 57.0]'
+    """
+    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
 def span(interval: Interval) -> str:
     """Write a number with its interval and the samples behind it.
 

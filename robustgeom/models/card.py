@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from robustgeom import content
 from robustgeom.errors import ContentError
 from robustgeom.files import read_toml
+from robustgeom.schema import TeacherInfo
 
 __all__ = ["ModelCard", "card_file", "read_card"]
 
@@ -44,19 +45,13 @@ class Training(_Section):
     threads: int
 
 
-class Lineage(_Section):
+class Lineage(TeacherInfo):
     """Who taught a student: the teacher and its digest, and what was done to its logits, in turn, as on a command line.
 
     Accuracies are shares of validation samples on which the teacher is right, clean and under the attack that the
     student is to withstand.
     """
 
-    model: str
-    digest: str
-    other: str = ""
-    other_digest: str = ""
-    settings: str = ""
-    manipulations: list[str] = []
     accuracy: float
     robust_accuracy: float | None = None
 

@@ -43,7 +43,7 @@ from robustgeom.verdicts import (
     remedied,
     remedy_sentences,
 )
-from robustgeom.words import draw_words, loudness_text, p_text, percent, points, radius_text
+from robustgeom.words import draw_words, loudness_text, p_text, percent, points, radius_text, share_text
 
 __all__ = ["STUDIES", "render", "write_report"]
 
@@ -124,7 +124,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "interval": _interval,
+        "interval": share_text,
         "particulars": particulars,
         "remedy_sentences": remedy_sentences,
         "percent": percent,
@@ -227,10 +227,6 @@ def _costs(comparison: Comparison) -> list[tuple[list[str], str]]:
     for model in comparison.models:
         found.setdefault(" ".join(check_cost(model.record)), []).append(model.name)
     return [(names, text) for text, names in found.items() if text]
-
-
-def _interval(interval: Interval) -> str:
-    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def _effect(result: ClaimResult) -> str:

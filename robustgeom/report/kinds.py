@@ -61,13 +61,14 @@ def kinds(records: Sequence[RunRecord], inputs: Inputs = nowhere) -> list[Kinds]
 def _shrinkage(family: Family) -> Sheet:
     """Each trained network against the standard ones, averaged per sample."""
     standard = _measures(family.standard)
+    measured = [(record.name, _measures([record])) for record in family.trained]
     rows = [
         (
-            record.name,
-            *(_signed(bootstrap(own - standard[name])) for name, own in _measures([record]).items()),
-            _share(_measures([record])[GAP] > standard[GAP]),
+            name,
+            *(_signed(bootstrap(values - standard[measure])) for measure, values in own.items()),
+            _share(own[GAP] > standard[GAP]),
         )
-        for record in family.trained
+        for name, own in measured
     ]
     caption = (
         "Adversarially trained minus standard (seeds averaged), means over clean samples with 95 % intervals; logits, "

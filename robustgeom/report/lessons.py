@@ -11,8 +11,8 @@ from robustgeom.records import RunRecord
 from robustgeom.report.findings import NotTestedError, mean_mask
 from robustgeom.report.geometry import Sheet
 from robustgeom.report.student_rules import Lesson, Study, studies
-from robustgeom.stats import Interval, bootstrap
-from robustgeom.words import points
+from robustgeom.stats import bootstrap
+from robustgeom.words import points, share_text
 
 __all__ = ["lesson_sheets"]
 
@@ -60,9 +60,5 @@ def _row(lesson: Lesson, study: Study, masks: dict[Lesson, np.ndarray]) -> tuple
     difference = points(bootstrap(robust - plain)) if changed else ""
     method = f"{lesson.method} ({lesson.settings})" if lesson.settings else lesson.method
     done = ", ".join(lesson.manipulations) or "nothing"
-    shares = (_share(bootstrap(v)) for v in (clean, robust))
+    shares = (share_text(bootstrap(v)) for v in (clean, robust))
     return (method, lesson.teacher, done, len(own), *shares, ratio, difference)
-
-
-def _share(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

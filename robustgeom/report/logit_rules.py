@@ -14,7 +14,7 @@ from robustgeom.report.families import Family, contrasts
 from robustgeom.report.findings import Finding, NotTestedError, refuse_doubtful
 from robustgeom.report.tables import clean_labels, clean_log_p
 from robustgeom.stats import Interval, bootstrap
-from robustgeom.words import parse_radius, percent, points, span
+from robustgeom.words import parse_radius, percent, points, share_text, span
 
 __all__ = [
     "agreement",
@@ -195,7 +195,7 @@ def _gap_finding(family: Family, record: RunRecord) -> Finding:
 def _exception_finding(family: Family) -> Finding:
     larger = _mean_gaps(family.trained)[:, 0] > _mean_gaps(family.standard)[:, 0]
     interval = bootstrap(larger)
-    text = f"{family.name}: larger on {percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    text = f"{family.name}: larger on {share_text(interval)}"
     return Finding(interval.low > 0.01 and interval.high < 0.5, interval, f"{text} of {interval.n} samples")
 
 
