@@ -19,7 +19,8 @@ import torch
 import robustgeom as rg
 from robustgeom.models.card import card_file
 from robustgeom.training.distill import distillation
-from robustgeom.training.recipe import read_recipe
+from robustgeom.training.recipe import Manipulation, read_recipe
+from robustgeom.training.spelling import read_manipulation
 from robustgeom.training.train import Hooks, train
 
 SEEDS = (1, 2, 3)
@@ -48,9 +49,9 @@ LESSONS = {
     ),
     STANDARD: ("", "match_gap", "match_gap_distribution", "other_order"),
 }
-COMPARE = ("match_gap", "match_gap_distribution", "other_order")
 ATTACKING = {"steps": 3, "step_size": 0.05}
 METHODS = ("rslad", "ard", "adaad")
+SPELLED = str.maketrans({"_": "-", ":": "-", "=": "-", ".": None})
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,12 @@ def radii():
 
 def student(models, teacher, lesson, seed, method="kd_clean", **more):
     """Return a student of the teacher of its seed."""
-    name, _, setting = lesson.partition(":")
-    parts = [
-        method,
-        "of",
-        teacher.removeprefix("fmnist-cnn-"),
-        name,
-        setting.replace("=", "-").replace(".", ""),
-    ]
-    label = suffixed("-".join(p.replace("_", "-") for p in parts if p), seed)
-    other = suffixed(STANDARD if teacher == ROBUST else ROBUST, seed) if name in COMPARE else ""
+    done = [Manipulation.model_validate(read_manipulation(lesson))] if lesson else []
+    parts = [method, "of", teacher.removeprefix("fmnist-cnn-"), lesson]
+    label = suffixed("-".join(p.translate(SPELLED) for p in parts if p), seed)
+    compares = any(m.compares for m in done)
+    other = suffixed(STANDARD if teacher == ROBUST else ROBUST, seed) if compares else ""
     needs = tuple(filter(None, (suffixed(teacher, seed), other)))
-    key, _, value = setting.partition("=")
-    arguments = (
-        {key: float(value) if "." in value else int(value) if value.isdigit() else value} if key else {}
-    )
 
     def recipe():
         return distillation(
@@ -115,7 +107,7 @@ def student(models, teacher, lesson, seed, method="kd_clean", **more):
             STANDARD,
             name=label,
             method=method,
-            manipulations=[{"name": name, "arguments": arguments}] if name else [],
+            manipulations=[m.model_dump() for m in done],
             other=reference(models, other) if other else "",
             epochs=EPOCHS,
             seed=seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import click
 
 from robustgeom.cli.evaluate import evaluate
 from robustgeom.cli.train import Display
-from robustgeom.errors import InputError
 
 __all__ = ["distill"]
 
@@ -68,10 +66,11 @@ def distill(
     OUT-untaught. The page is OUT-page/report.html. A command that was cut off goes on where it is given again.
     """
     from robustgeom.training.distill import companions, distillation, untaught
+    from robustgeom.training.spelling import read_manipulation, read_setting
     from robustgeom.training.train import Hooks, train
 
-    options["arguments"] = dict(map(_setting, options["arguments"]))
-    options["manipulations"] = list(map(_manipulation, options.pop("manipulate")))
+    options["arguments"] = dict(map(read_setting, options["arguments"]))
+    options["manipulations"] = list(map(read_manipulation, options.pop("manipulate")))
     recipe = distillation(teacher, student, name=out.name, **options)
     peers = list(against) or companions(recipe)
     alone = out.with_name(f"{out.name}-untaught")
@@ -101,23 +100,3 @@ def _there(folder: Path, recipe: Any) -> bool:
 
 def _reference(folder: Path) -> str:
     return str(folder) if folder.is_absolute() else f"./{folder}"
-
-
-def _manipulation(text: str) -> dict[str, Any]:
-    name, _, rest = text.partition(":")
-    return {"name": name, "arguments": dict(_setting(part) for part in rest.split(",") if part)}
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """Return a name and a value from NAME=VALUE: a whole number, a number, true or false, or text."""
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError("NAME=VALUE", got=repr(text), fix="steps=5")
-    if value in ("true", "false"):
-        return name, value == "true"
-    if re.fullmatch(r"[-+]?\d+", value):
-        return name, int(value)
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value

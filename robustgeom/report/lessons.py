@@ -58,7 +58,6 @@ def _row(lesson: Lesson, study: Study, masks: dict[Lesson, np.ndarray]) -> tuple
     ratio = f"{robust.mean() / clean.mean():.2f}" if clean.any() else "none"
     changed = plain is not None and lesson.manipulations
     difference = points(bootstrap(robust - plain)) if changed else ""
-    method = f"{lesson.method} ({lesson.settings})" if lesson.settings else lesson.method
     done = ", ".join(lesson.manipulations) or "nothing"
     shares = (share_text(bootstrap(v)) for v in (clean, robust))
-    return (method, lesson.teacher, done, len(own), *shares, ratio, difference)
+    return (lesson.training, lesson.teacher, done, len(own), *shares, ratio, difference)

@@ -62,8 +62,12 @@ class Lesson:
     def __str__(self) -> str:
         """Return it in words."""
         done = ", ".join(self.manipulations) or "its logits as they are"
-        method = f"{self.method} ({self.settings})" if self.settings else self.method
-        return f"{method}, {self.teacher} teacher, {done}"
+        return f"{self.training}, {self.teacher} teacher, {done}"
+
+    @property
+    def training(self) -> str:
+        """The method and those of its settings that are not usual."""
+        return f"{self.method} ({self.settings})" if self.settings else self.method
 
 
 PLAIN = Lesson("kd_clean", ROBUST)

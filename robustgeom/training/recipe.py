@@ -18,11 +18,9 @@ from robustgeom.registry import needs_of, settings_of
 from robustgeom.threat import ThreatModel
 from robustgeom.training.manipulations import MANIPULATIONS, try_manipulation
 from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings, try_objective
+from robustgeom.training.spelling import written
 
 __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
-
-
-OTHERS = frozenset({"other", "other_reference"})
 
 
 class _Section(BaseModel):
@@ -77,16 +75,6 @@ class Objective(_Section):
         return self
 
 
-def written(arguments: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
-    """Return arguments that differ from the usual ones as a command line takes them.
-
-    >>> written({"steps": 5, "all": True, "size": 0.1}, {"steps": 10, "all": False, "size": 0.1})
-    'all=true,steps=5'
-    """
-    told = {k: v for k, v in sorted(arguments.items()) if v != usual.get(k)}
-    return ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in told.items())
-
-
 class Manipulation(_Section):
     """What is done to a teacher's logits: a manipulation's name and its settings, tried out on a toy."""
 
@@ -103,6 +91,11 @@ class Manipulation(_Section):
         except (InputError, TypeError) as error:
             raise ValueError(f"{self.name} cannot do with these: {error}") from error
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether it goes by a second network."""
+        return bool(needs_of(MANIPULATIONS[self.name]) & {"other", "other_reference"})
 
     def __str__(self) -> str:
         """Return it as `robustgeom distill --manipulate` takes it: name:key=value,..., without what is usual."""
@@ -122,7 +115,7 @@ class Teacher(_Section):
 
     @model_validator(mode="after")
     def _has_another(self) -> Teacher:
-        names = [m.name for m in self.manipulations if needs_of(MANIPULATIONS[m.name]) & OTHERS]
+        names = [m.name for m in self.manipulations if m.compares]
         if names and not self.other:
             raise ValueError(f"{names[0]} compares two networks, got no teacher.other")
         if self.other and not names:

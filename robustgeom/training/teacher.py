@@ -23,7 +23,8 @@ from robustgeom.threat import ThreatModel
 from robustgeom.training._terms import Teacher
 from robustgeom.training.manipulations import MANIPULATIONS
 from robustgeom.training.objectives import OBJECTIVES
-from robustgeom.training.recipe import OTHERS, Recipe, written
+from robustgeom.training.recipe import Recipe
+from robustgeom.training.spelling import written
 from robustgeom.training.validate import share_correct, share_robust
 
 __all__ = ["Lessons", "lessons", "lineage"]
@@ -85,7 +86,7 @@ def lessons(recipe: Recipe, data: Dataset, device: str) -> Lessons | None:
     needed = {need for m in asked.manipulations for need in needs_of(MANIPULATIONS[m.name])}
     labels = data.labels.to(device)
     logits = _answers(network, data, device) if needed & {"reference", "other_reference"} else None
-    others = _answers(other, data, device) if other is not None and needed & OTHERS else None
+    others = _answers(other, data, device) if other is not None else None
     steps: list[_Step] = []
     for index, manipulation in enumerate(asked.manipulations):
         known = {"reference": logits, "other_reference": others}
