@@ -5,43 +5,33 @@ Colours keep a contrast above 3:1 on white and on the page's dark background. Te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
 from robustgeom.errors import InputError
 from robustgeom.registry import MEASURES
+from robustgeom.report.marks import colour, dash, data, shape
 from robustgeom.report.tables import Histogram
 from robustgeom.stats import Interval
 
 __all__ = [
-    "COLOURS",
     "accuracy_chart",
     "axis_title",
     "certificate_chart",
     "geometry_chart",
     "histogram_chart",
+    "ranking_chart",
     "sweep_chart",
+    "tradeoff_chart",
 ]
 
-COLOURS = ("#2f7fc8", "#d2622a", "#2a9a6a", "#9a6ad6", "#c8508c", "#8f7d1e", "#3a92a3", "#7d838c")
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2, 1, 2], [1, 3], [12, 3, 3, 3])
-SHAPES = (
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "triangle-right",
-    "triangle-left",
-)
 Curve = Sequence[tuple[float, Interval]]
-LONG_NAME = 20
 FEW = 4  # more bands than this hide each other
 LAST = "logits"
 UPPER, LOWER = "withstood the attacks", "certified"
+NAME_WIDTH = 230  # pixels
 CROWDED = 24  # stages; of more than so many, names that overlap are left out
 
 
@@ -63,11 +53,12 @@ def accuracy_chart(
     headlines: Sequence[float] = (),
     scale: float = 1.0,
     unit: str = "input units",
+    kinds: Mapping[str, str] | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
     """Chart robust accuracy against the radius: one line with band and points per model, rules at headlines.
 
-    `curves`: {model: (radius, interval) pairs}; radii are multiplied by `scale` and shown in `unit`. Raises
-    `InputError` where there is no curve.
+    `curves`: {model: (radius, interval) pairs}; radii are multiplied by `scale` and shown in `unit`. `kinds`: {model:
+    kind} of many models, which share colours by kind and have no bands. Raises `InputError` where there is no curve.
 
     >>> sorted(accuracy_chart({"net": [(0.0, Interval(0.9, 0.8, 0.95, 50))]}, norm="linf").to_dict())[0]
     '$schema'
@@ -76,27 +67,31 @@ def accuracy_chart(
         raise InputError("at least one curve", got="none", fix="compare a record first")
     rows = [
         {"model": m, "eps": r * scale, "accuracy": i.value, "low": i.low, "high": i.high, "n": i.n}
+        | ({"kind": kinds[m]} if kinds else {})
         for m, curve in curves.items()
         for r, i in curve
     ]
+    names, by = (list(dict.fromkeys(kinds.values())), "kind") if kinds else (list(curves), "model")
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(data(rows)).encode(
         x=_radius_axis(norm, unit, sorted({r * scale for curve in curves.values() for r, _ in curve}))
     )
     band = base.mark_area(opacity=0.15 if len(curves) <= FEW else 0.05).encode(
-        y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=_colour(curves)
+        y=alt.Y("low:Q", title="accuracy"), y2="high:Q", color=colour(names, by)
     )
-    line = base.mark_line(strokeWidth=2).encode(y=y, color=_colour(curves), strokeDash=_dash(curves))
+    line = base.mark_line(strokeWidth=1.2 if kinds else 2).encode(
+        y=y, color=colour(names, by), strokeDash=dash(names, by), detail="model:N"
+    )
     tooltip = [
         "model:N",
         "eps:Q",
         *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("accuracy", "low", "high")),
         "n:Q",
     ]
-    points = base.mark_point(filled=True, size=55, opacity=1).encode(
-        y=y, color=_colour(curves), shape=_shape(curves), tooltip=tooltip
+    points = base.mark_point(filled=True, size=30 if kinds else 55, opacity=1).encode(
+        y=y, color=colour(names, by), shape=shape(names, by), tooltip=tooltip
     )
-    layers = _rules(headlines, scale), band, line, points
+    layers = _rules(headlines, scale), *(() if kinds else (band,)), line, points
     return alt.layer(*layers).properties(width="container", height=300)
 
 
@@ -135,25 +130,25 @@ def certificate_chart(
     marked = {radius * scale for radius in evaluated}
     x = alt.X("eps:Q", title=f"eps, {norm}, {unit} (square-root axis)").scale(type="sqrt", nice=False)
     y = alt.Y("accuracy:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
-    gap = alt.Chart(_data(rows)).mark_area(opacity=0.15, interpolate="step-after", color="#7d838c")
+    gap = alt.Chart(data(rows)).mark_area(opacity=0.15, interpolate="step-after", color="#7d838c")
     between = gap.encode(x=x, y=alt.Y(f"{LOWER}:Q", title="accuracy"), y2=f"{UPPER}:Q")
-    encoded = {"x": x, "y": y, "color": _condition(kinds)}
-    line = alt.Chart(_data(lines)).mark_line(strokeWidth=2, interpolate="step-after")
+    encoded = {"x": x, "y": y, "color": colour(kinds)}
+    line = alt.Chart(data(lines)).mark_line(strokeWidth=2, interpolate="step-after")
     tooltip = ["condition:N", "eps:Q", alt.Tooltip("accuracy:Q", format=".1%")]
-    point = alt.Chart(_data([row for row in lines if row["eps"] in marked]))
+    point = alt.Chart(data([row for row in lines if row["eps"] in marked]))
     layers = (
         _rules(headlines, scale),
         between,
-        line.encode(**encoded, strokeDash=_dash(kinds)),
+        line.encode(**encoded, strokeDash=dash(kinds)),
         point.mark_point(filled=True, size=50, opacity=1).encode(
-            **encoded, shape=_shape(kinds), tooltip=tooltip
+            **encoded, shape=shape(kinds), tooltip=tooltip
         ),
     )
     return alt.layer(*layers).properties(width="container", height=240)
 
 
 def _rules(headlines: Sequence[float], scale: float) -> alt.Chart:
-    marks = alt.Chart(_data([{"eps": h * scale} for h in headlines]))
+    marks = alt.Chart(data([{"eps": h * scale} for h in headlines]))
     rules: alt.Chart = marks.mark_rule(strokeDash=[2, 3], color="#7d838c").encode(x="eps:Q")
     return rules
 
@@ -179,12 +174,10 @@ def geometry_chart(
     y = alt.Y("value:Q", title=axis_title(rows[0]["measure"])).scale(
         domain=[min(0.0, *(v["low"] for v in values)), top]
     )
-    base = alt.Chart(_data(values)).encode(x=x, y=y, color=_condition(conditions))
-    line = base.mark_line(strokeWidth=2).encode(strokeDash=_dash(conditions))
+    base = alt.Chart(data(values)).encode(x=x, y=y, color=colour(conditions))
+    line = base.mark_line(strokeWidth=2).encode(strokeDash=dash(conditions))
     tooltip = ["stage:N", "condition:N", alt.Tooltip("value:Q", format=".4g")]
-    points = base.mark_point(filled=True, size=50, opacity=1).encode(
-        shape=_shape(conditions), tooltip=tooltip
-    )
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(shape=shape(conditions), tooltip=tooltip)
     bars = base.mark_rule().encode(y=alt.Y("low:Q", title=axis_title(rows[0]["measure"])), y2="high:Q")
     return alt.layer(bars, line, points).properties(width="container", height=190)
 
@@ -204,16 +197,16 @@ def sweep_chart(
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
     x = alt.X(f"{by}:O", title=title).axis(labelAngle=0)
     y = alt.Y("value:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
-    base = alt.Chart(_data(rows)).encode(x=x, color=_condition(conditions))
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=_dash(conditions))
+    base = alt.Chart(data(rows)).encode(x=x, color=colour(conditions))
+    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash(conditions))
     bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title="accuracy"), y2="high:Q")
     shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")]
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y=y, shape=_shape(conditions), tooltip=["condition:N", f"{by}:O", *shares, "n:Q"]
+        y=y, shape=shape(conditions), tooltip=["condition:N", f"{by}:O", *shares, "n:Q"]
     )
     if not seeds:
         return alt.layer(bars, line, points).properties(width="container", height=300)
-    each = alt.Chart(_data(list(seeds))).encode(x=x, y=y, color=_condition(conditions))
+    each = alt.Chart(data(list(seeds))).encode(x=x, y=y, color=colour(conditions))
     dots = each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
         tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=".1%")]
     )
@@ -238,18 +231,58 @@ def histogram_chart(
     # A square root, since one bin of confident samples may hold most and hide the rest.
     scale = alt.Scale(type="sqrt", domain=[0, top]) if top else alt.Scale(type="sqrt")
     y = alt.Y("share:Q", title="share (square-root axis)", scale=scale).axis(format="%", tickCount=4)
-    base = alt.Chart(_data(rows)).encode(x=x, y=y, color=_condition(conditions))
+    base = alt.Chart(data(rows)).encode(x=x, y=y, color=colour(conditions))
     fill = base.mark_area(interpolate="step-after", opacity=0.12).encode(y=y.stack(None))
-    line = base.mark_line(interpolate="step-after", strokeWidth=1.8).encode(strokeDash=_dash(conditions))
-    means = alt.Chart(_data([{"condition": c, "mean": m} for c, m in histogram.means.items()]))
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.8).encode(strokeDash=dash(conditions))
+    means = alt.Chart(data([{"condition": c, "mean": m} for c, m in histogram.means.items()]))
     ticks = means.mark_point(size=70, filled=True, opacity=1, yOffset=-4).encode(
         x="mean:Q",
         y=alt.YDatum(0),
-        color=_condition(conditions),
-        shape=_shape(conditions),
+        color=colour(conditions),
+        shape=shape(conditions),
         tooltip=["condition:N", alt.Tooltip("mean:Q", format=".3g")],
     )
     return alt.layer(fill, line, ticks).properties(width="container", height=150)
+
+
+def ranking_chart(rows: list[dict[str, Any]]) -> alt.LayerChart | alt.FacetChart:
+    """Chart accuracies with error bars, one line of points a network, in the order of the rows.
+
+    `rows`: network, condition (such as "clean"), value, low, high, seeds, n.
+    """
+    conditions = list(dict.fromkeys(r["condition"] for r in rows))
+    order = list(dict.fromkeys(r["network"] for r in rows))
+    x = alt.X("value:Q", title="accuracy").axis(format="%", orient="top").scale(domain=[0, 1])
+    y = alt.Y("network:N", title=None, sort=order).axis(grid=True, labelLimit=NAME_WIDTH, labelOverlap=False)
+    base = alt.Chart(data(rows)).encode(y=y, color=colour(conditions))
+    bars = base.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", title="accuracy"), x2="high:Q")
+    shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")]
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
+        x=x, shape=shape(conditions), tooltip=["network:N", "condition:N", *shares, "seeds:Q", "n:Q"]
+    )
+    return alt.layer(bars, points).properties(width="container", height=alt.Step(17))
+
+
+def tradeoff_chart(
+    rows: list[dict[str, Any]], front: list[dict[str, Any]], *, place: str
+) -> alt.LayerChart | alt.FacetChart:
+    """Chart robust accuracy at `place` against clean accuracy: a point with error bars a network, by training.
+
+    `rows`: network, training, and clean and robust, each also with _low and _high; `front`: those that no other is
+    ahead of in both, joined by a line.
+    """
+    kinds = list(dict.fromkeys(r["training"] for r in rows))
+    x = alt.X("clean:Q", title="accuracy without attack").axis(format="%").scale(zero=False)
+    y = alt.Y("robust:Q", title=f"robust accuracy, {place}").axis(format="%").scale(domainMin=0)
+    line = alt.Chart(data(front)).mark_line(strokeDash=[2, 3], color="#7d838c").encode(x=x, y=y)
+    base = alt.Chart(data(rows)).encode(color=colour(kinds, "training"))
+    across = base.mark_rule(opacity=0.5).encode(x=alt.X("clean_low:Q"), x2="clean_high:Q", y=y)
+    along = base.mark_rule(opacity=0.5).encode(x=x, y=alt.Y("robust_low:Q"), y2="robust_high:Q")
+    shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("clean", "robust")]
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=x, y=y, shape=shape(kinds, "training"), tooltip=["network:N", "training:N", *shares]
+    )
+    return alt.layer(line, across, along, points).properties(width="container", height=320)
 
 
 def _geometry_point(row: dict[str, Any], order: list[str]) -> dict[str, Any]:
@@ -260,53 +293,3 @@ def _geometry_point(row: dict[str, Any], order: list[str]) -> dict[str, Any]:
         "high": row["value"] + half,
         "order": order.index(row["stage"]),
     }
-
-
-def _data(rows: list[dict[str, Any]]) -> alt.InlineData:
-    return alt.InlineData(values=rows)
-
-
-def _cycle(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    return [values[i % len(values)] for i in range(len(names))]
-
-
-def _staggered(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
-    """As `_cycle`, one further in each round: where colours repeat, dashes and shapes do not."""
-    return [values[(i + i // len(values)) % len(values)] for i in range(len(names))]
-
-
-def _colour(names: Sequence[str] | Mapping[str, Curve]) -> alt.Color:
-    domain = list(names)
-    scale = alt.Scale(domain=domain, range=_cycle(COLOURS, domain))
-    return alt.Color("model:N", scale=scale, title=None, legend=_legend(domain))
-
-
-def _condition(conditions: list[str]) -> alt.Color:
-    scale = alt.Scale(domain=conditions, range=_cycle(COLOURS, conditions))
-    return alt.Color("condition:N", scale=scale, title=None, legend=_legend(conditions))
-
-
-def _dash(names: Sequence[str] | Mapping[str, Curve]) -> alt.StrokeDash:
-    domain = list(names)
-    field = "model:N" if isinstance(names, Mapping) else "condition:N"
-    scale = alt.Scale(domain=domain, range=_staggered(DASHES, domain))
-    return alt.StrokeDash(field, scale=scale, title=None, legend=_legend(domain))
-
-
-def _shape(names: Sequence[str] | Mapping[str, Curve]) -> alt.Shape:
-    domain = list(names)
-    field = "model:N" if isinstance(names, Mapping) else "condition:N"
-    scale = alt.Scale(domain=domain, range=_staggered(SHAPES, domain))
-    return alt.Shape(field, scale=scale, title=None, legend=_legend(domain))
-
-
-def _legend(names: Iterable[str]) -> alt.Legend:
-    long = max(map(len, names), default=0) > LONG_NAME
-    return alt.Legend(
-        orient="bottom",
-        columns=1 if long else 2,
-        labelLimit=320 if long else 150,
-        symbolSize=90,
-        symbolOpacity=1,
-        symbolStrokeWidth=0,
-    )

@@ -12,6 +12,7 @@ import numpy as np
 from robustgeom.registry import MEASURES
 from robustgeom.report.charts import accuracy_chart, axis_title, geometry_chart, histogram_chart
 from robustgeom.report.compare import Comparison, ModelResult
+from robustgeom.report.crowd import MANY, groups
 from robustgeom.report.tables import Histogram, aggregates, histograms
 from robustgeom.words import loudness_text, percent, radius_text
 
@@ -52,14 +53,18 @@ def units(comparison: Comparison) -> tuple[float, str]:
 def accuracy_figure(comparison: Comparison) -> Figure:
     """Return the chart of robust accuracy against the radius."""
     scale, unit = units(comparison)
-    curves = {m.name: m.curve for m in comparison.models}
+    curves, kinds = {m.name: m.curve for m in comparison.models}, None
+    if len(curves) > MANY:
+        together = groups(comparison)
+        curves = {g.label: tuple((r, g.share(r)) for r in g.radii) for g in together}
+        kinds = {g.label: g.training for g in together}
     chart = accuracy_chart(
-        curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit
+        curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit, kinds=kinds
     )
     heard = comparison.models[0].record.header.data.sound
     rows = tuple(
         (
-            m.name,
+            name,
             radius_text(r, comparison.norm),
             *(
                 ()
@@ -69,8 +74,8 @@ def accuracy_figure(comparison: Comparison) -> Figure:
             *(percent(v) for v in (i.value, i.low, i.high)),
             i.n,
         )
-        for m in comparison.models
-        for r, i in m.curve
+        for name, curve in curves.items()
+        for r, i in curve
     )
     both = () if heard is None else ("in l2" if comparison.norm == "snr" else "SNR",)
     columns = ("model", f"eps ({comparison.norm})", *both, "robust accuracy", "low", "high", "n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from robustgeom.report.certificates import certificate_figures
 from robustgeom.report.claims import RULES, ClaimResult
 from robustgeom.report.classes import class_sheet
 from robustgeom.report.compare import Comparison, ModelResult
+from robustgeom.report.crowd import MANY, detailed
 from robustgeom.report.figures import (
     Figure,
     accuracy_figure,
@@ -32,6 +34,8 @@ from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
 from robustgeom.report.lessons import lesson_sheets
+from robustgeom.report.provenance import budgets, command, provenance
+from robustgeom.report.ranking import ranking_figures
 from robustgeom.report.scale_figures import scale_figures
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
@@ -69,19 +73,25 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
 
     `inputs` returns the samples (n, ...) that a record is about, where they are at hand: some are drawn.
     """
-    accuracy, logits = accuracy_figure(comparison), logit_figures(comparison)
-    geometry, profile = model_geometry(comparison), profile_figure(comparison)
+    shown = replace(comparison, models=tuple(detailed(comparison)))
+    accuracy, logits = accuracy_figure(comparison), logit_figures(shown)
+    geometry, profile = model_geometry(shown), profile_figure(shown)
     certificates = certificate_figures(comparison)
     charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
     charts += [] if profile is None else [profile]
     noise, scales = sweep_figures(comparison), scale_figures(comparison)
-    charts += [*noise, *scales]
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    ranking = ranking_figures(comparison)
+    charts += [*noise, *scales, *ranking]
+    script, library = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _library()
+    common, own = provenance(comparison.models)
     records = [m.record for m in comparison.models]
     place = f"{comparison.norm} {radius_text(comparison.strictest, comparison.norm)}"
     context = {
         "comparison": comparison,
+        "many": len(comparison.models) > MANY,
+        "shown": shown.models,
         "accuracy": accuracy,
+        "ranking": ranking,
         "certificates": certificates,
         "geometry": geometry,
         "profile": profile,
@@ -91,26 +101,29 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "calibration": calibration(comparison),
         "classes": [
             (m.name, found)
-            for m in comparison.models
+            for m in shown.models
             if comparison.strictest in m.robust
             and (found := class_sheet(m.record, comparison.strictest, place))
         ],
         "kinds": kinds(records, inputs),
         "lessons": lesson_sheets(records),
         "studies": _studies(comparison.claims),
-        "budgets": _budgets(comparison),
-        "alone": [table for m in comparison.models if (table := _alone(m))],
-        "checks": _check_matrix(comparison),
+        "budgets": budgets(comparison),
+        "alone": [table for m in shown.models if (table := _alone(m))],
+        "checks": _check_matrix(checked := _worth_a_column(comparison)),
+        "checked": checked,
+        "common": common,
+        "own": own,
         "costs": _costs(comparison),
         "remedies": [(m.name, rows, m.record) for m in comparison.models if (rows := remedied(m.record))],
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "loudness": _loudness(comparison),
-        "galleries": [(m.name, *examples(m.record, len(comparison.models))) for m in comparison.models],
+        "galleries": [(m.name, *examples(m.record, len(shown.models))) for m in shown.models],
         "specs": _json([accuracy, *certificates, *charts, *logits]),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "bundle": Markup(_bundle()),
+        "library": Markup(base64.b64encode(zlib.compress(library.encode(), 9)).decode()),
         "script": Markup(script),
-        "policy": _policy(_bundle(), script),
+        "policy": _policy(library, script),
     }
     return _environment().get_template("report.html.j2").render(context)
 
@@ -131,8 +144,7 @@ def _environment() -> Environment:
         "p": p_text,
         "status": STATUS_WORDS.__getitem__,
         "effect": _effect,
-        "provenance": _provenance,
-        "command": _command,
+        "command": command,
         "draws": _draws,
         "certificate_method": certificate_method,
         "points": points,
@@ -143,12 +155,8 @@ def _environment() -> Environment:
 
 
 @cache
-def _bundle() -> str:
-    return (
-        str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-        .replace("</script", r"<\/script")
-        .replace("<!--", r"<\!--")
-    )
+def _library() -> str:
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _policy(*scripts: str) -> str:
@@ -214,10 +222,17 @@ def _mean_interval(column: list[Interval]) -> Interval:
     return Interval(value, low, high, column[0].n)
 
 
-def _check_matrix(comparison: Comparison) -> list[tuple[str, list[CheckResult | None]]]:
+def _worth_a_column(comparison: Comparison) -> list[ModelResult]:
+    """Return the models for the matrix of checks: all, or of many those of which some check did not pass."""
+    if len(comparison.models) <= MANY:
+        return list(comparison.models)
+    return [m for m in comparison.models if not m.checks or any(c.status != "pass" for c in m.checks)]
+
+
+def _check_matrix(models: Sequence[ModelResult]) -> list[tuple[str, list[CheckResult | None]]]:
     """Return the checks' names with what each says of every model; those that failed or warned of any come first."""
-    names = dict.fromkeys(c.name for c in by_urgency(c for m in comparison.models for c in m.checks))
-    found = [{c.name: c for c in m.checks} for m in comparison.models]
+    names = dict.fromkeys(c.name for c in by_urgency(c for m in models for c in m.checks))
+    found = [{c.name: c for c in m.checks} for m in models]
     return [(name, [by.get(name) for by in found]) for name in names]
 
 
@@ -242,89 +257,9 @@ def _rule_text(result: ClaimResult) -> str:
     return text[text.index("Rule:") :] if "Rule:" in text else text
 
 
-def _provenance(model: ModelResult) -> list[tuple[str, str]]:
-    header = model.record.header
-    ids = header.data.sample_ids
-    return [
-        ("status", f"{model.status}{': ' + header.error if header.error else ''}"),
-        ("created", header.created),
-        ("commit", _commit(header.commit, header.dirty)),
-        ("model", f"{header.model.reference}, {header.model.parameters:,} parameters"),
-        ("model digest", header.model.digest),
-        ("data", f"{header.data.name}, {header.data.split}, {len(ids)} samples"),
-        ("data hash", header.data.hash),
-        ("suite", f"{header.suite.name}, version {header.suite.version}"),
-        ("suite digest", header.suite.digest),
-        ("record fingerprint", model.record.fingerprint()),
-        ("seeds", f"run {header.seed}, training {header.model.seed}"),
-        ("device", header.device),
-        (
-            "cost",
-            f"{header.totals.forward_calls:,} forward and {header.totals.backward_calls:,} backward calls, "
-            f"{header.totals.seconds:,.0f} seconds",
-        ),
-        ("plan", _pairs(header.plan)),
-        ("attacks", "; ".join(_pairs(a) for a in header.suite.attacks)),
-        ("arguments as passed", _pairs(header.arguments)),
-        ("arguments as resolved", _pairs(header.resolved)),
-        ("packages", ", ".join(f"{k} {v}" for k, v in sorted(header.packages.items()))),
-    ]
-
-
-def _commit(commit: str | None, dirty: bool | None) -> str:
-    if commit is None:
-        return "not in a git checkout"
-    return f"{commit} with uncommitted changes" if dirty else commit
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    items: Iterable[tuple[str, Any]] = values.items()
-    return ", ".join(f"{k} = {json.dumps(v, default=str, ensure_ascii=False)}" for k, v in items) or "none"
-
-
-def _command(model: ModelResult) -> str | None:
-    """The command that makes the record again; None where a part of it was an object in Python."""
-    header = model.record.header
-    passed = header.arguments
-    options = {
-        "data": passed.get("data") or header.data.name,
-        "split": header.data.split,
-        "suite": passed.get("suite") or header.suite.name,
-        "norm": header.threat.norm,
-        "n": len(header.data.sample_ids),
-        "seed": header.seed,
-        **{k: passed[k] for k in ("eps", "batch_size", "data_dir", "surrogate") if passed.get(k) is not None},
-    }
-    if any(str(v).startswith("object:") for v in (header.model.reference, *options.values())):
-        return None
-    flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
-    own = [part for attack in passed.get("attacks") or () for part in ("--attack", str(attack))]
-    switches = {"--no-analyze": passed.get("analyze") is False, "--remedy": passed.get("remedy") is True}
-    bare = [flag for flag, given in switches.items() if given]
-    return shlex.join(["robustgeom", "evaluate", header.model.reference, *flags, *own, *bare])
-
-
-def _budgets(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Which attacks were run with which settings, and on which models."""
-    found: dict[str, list[str]] = {}
-    for model in comparison.models:
-        attacks = "; ".join(_attack_text(a) for a in model.record.header.suite.attacks) or "none"
-        found.setdefault(attacks, []).append(model.name)
-    return list(found.items())
-
-
 def _draws(model: ModelResult) -> str:
     """How many noise draws are behind each gradient and each decision; nothing without noise."""
     known = model.record.header.resolved
     if model.record.header.model.noise == "none" or not {"eot", "judge_draws"} <= set(known):
         return ""
     return f"{known['eot']} draws a gradient, at most {known['judge_draws']} a decision"
-
-
-def _attack_text(attack: dict[str, Any]) -> str:
-    settings = {
-        **(attack.get("settings") or {}),
-        **({"source": attack["source"]} if attack.get("source") else {}),
-    }
-    text = ", ".join(f"{k} {v}" for k, v in settings.items())
-    return f"{attack.get('name')} ({text})" if text else str(attack.get("name"))

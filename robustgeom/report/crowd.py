@@ -1,0 +1,110 @@
+"""Many networks on one page: which differ by their seed alone, how each was trained, which are shown one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustgeom.records import ModelInfo
+from robustgeom.report.compare import Comparison, ModelResult
+from robustgeom.report.findings import is_standard
+from robustgeom.report.tables import analyzer_rows
+from robustgeom.stats import Interval, bootstrap
+
+__all__ = ["MANY", "Group", "detailed", "groups", "trained"]
+
+MANY = 12  # networks; of more, seeds are drawn together and only some are shown one by one
+SEED = re.compile(r"-s\d+$")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks of one recipe that differ by their training seed alone, by the name without it."""
+
+    name: str
+    models: tuple[ModelResult, ...]
+
+    @property
+    def training(self) -> str:
+        """How they were trained, in a few words."""
+        return trained(self.models[0].record.header.model)
+
+    @property
+    def doubt(self) -> str:
+        """Why their figures are not to be relied on, in a word; empty where all are trustworthy."""
+        return next((m.verdict.word for m in self.models if not m.verdict.trustworthy), "")
+
+    @property
+    def label(self) -> str:
+        """The name, with the doubt about it."""
+        return f"{self.name} ({self.doubt})" if self.doubt else self.name
+
+    @property
+    def radii(self) -> list[float]:
+        """The radii that all of them reached, 0 first."""
+        curves = [{r for r, _ in m.curve} for m in self.models]
+        return sorted({0.0}.union(set.intersection(*curves)))
+
+    def share(self, radius: float) -> Interval:
+        """Return the share of samples right up to `radius`, seeds averaged, with its interval over samples.
+
+        One network's interval is Wilson's, that of several a bootstrap of the mean over seeds.
+        """
+        first = self.models[0]
+        if len(self.models) == 1:
+            return first.record.robust_accuracy_at(radius) if radius else first.accuracy
+        masks = [_mask(m, radius) for m in self.models]
+        return bootstrap(np.mean(masks, axis=0))
+
+
+def trained(model: ModelInfo) -> str:
+    """Say how a network was trained, as far as its record knows.
+
+    >>> trained(ModelInfo(name="a", reference="a", digest="", parameters=1, noise="none", family="f"))
+    'standard'
+    """
+    if model.teacher is not None:
+        return f"taught by {model.objective}"
+    if model.family == "user" and not model.objective and model.threat == "none":
+        return "not declared"
+    noise = " with noise" if model.rho > 0 or model.noise != "none" else ""
+    if not is_standard(model):
+        return f"{'adversarial' if model.threat != 'none' else model.objective}{noise}"
+    return f"standard{noise}"
+
+
+def groups(comparison: Comparison) -> list[Group]:
+    """Return the networks by recipe, those whose names differ by -sN alone and that were trained alike together."""
+    found: dict[str, list[ModelResult]] = {}
+    for model in comparison.models:
+        found.setdefault(SEED.sub("", model.name), []).append(model)
+    return [group for name, own in found.items() for group in _grouped(name, own)]
+
+
+def detailed(comparison: Comparison) -> Sequence[ModelResult]:
+    """Return the networks to show one by one: all, or of many the first of those whose geometry was measured."""
+    if len(comparison.models) <= MANY:
+        return comparison.models
+    return ([m for m in comparison.models if analyzer_rows(m.record)] or comparison.models)[:MANY]
+
+
+def _grouped(name: str, models: list[ModelResult]) -> list[Group]:
+    """Return one group, or each network by itself where they differ by more than a seed, or in how far they got."""
+    digests = {m.record.header.model.digest for m in models}
+    if len(digests) == len(models) > 1 and len(set(map(_recipe, models))) == 1:
+        return [Group(name, tuple(models))]
+    return [Group(m.name, (m,)) for m in models]
+
+
+def _recipe(model: ModelResult) -> tuple[object, ...]:
+    known = model.record.header.model
+    how = (known.family, known.objective, known.threat, known.rho, known.noise, known.front_end)
+    return (*how, model.status, *model.robust)
+
+
+def _mask(model: ModelResult, radius: float) -> NDArray[np.bool_]:
+    return model.record.robust_mask(radius) if radius else model.record.clean_mask()
