@@ -31,7 +31,7 @@ Curve = Sequence[tuple[float, Interval]]
 FEW = 4  # more bands than this hide each other
 LAST = "logits"
 UPPER, LOWER = "withstood the attacks", "certified"
-NAME_WIDTH = 230  # pixels
+NAME_WIDTH, ROW = 230, 17  # pixels
 CROWDED = 24  # stages; of more than so many, names that overlap are left out
 
 
@@ -260,7 +260,7 @@ def ranking_chart(rows: list[dict[str, Any]]) -> alt.LayerChart | alt.FacetChart
     points = base.mark_point(filled=True, size=45, opacity=1).encode(
         x=x, shape=shape(conditions), tooltip=["network:N", "condition:N", *shares, "seeds:Q", "n:Q"]
     )
-    return alt.layer(bars, points).properties(width="container", height=alt.Step(17))
+    return alt.layer(bars, points).properties(width="container", height=ROW * len(order))
 
 
 def tradeoff_chart(

@@ -53,7 +53,7 @@ def test_the_page_draws_fits_and_is_quiet(visit, report, width, scheme):
     assert seen.complaints == []
     assert [u for u in seen.requests if not u.startswith("data:")] == [report.as_uri()]
     drawn = seen.page.evaluate(CHARTS)
-    assert len(drawn) == 1 + 4 * 3 + 4 * 3
+    assert len(drawn) == 1 + 2 + 4 * 3 + 4 * 3
     assert set(drawn) == {1}
     assert seen.page.evaluate(OVERFLOW) <= 0
 
