@@ -110,6 +110,58 @@ def test_verdicts_are_seen_at_once_and_passed_checks_open_by_key(visit):
     assert "fool 0 of 128 samples" in cell.inner_text()
 
 
+def test_tables_sort_by_the_number_in_a_column_and_back(visit):
+    page = visit().page
+    table = page.locator("table.sortable").first
+
+    def shown():
+        return [float(t.split()[0]) for t in table.locator("tbody td:nth-child(4)").all_inner_texts()]
+
+    before = shown()
+    assert before not in (sorted(before), sorted(before, reverse=True))
+    head = table.get_by_role("button", name="robust, linf 0.1")
+    head.focus()
+    page.keyboard.press("Enter")
+    assert shown() == sorted(before)
+    assert table.locator("th[aria-sort=ascending]").inner_text().startswith("robust, linf 0.1")
+    head.click()
+    assert shown() == sorted(before, reverse=True)
+
+
+def test_a_filter_leaves_the_rows_and_points_of_some_models(visit):
+    seen = visit()
+    page = seen.page
+    names = page.locator("tr[id^=model-] th").all_inner_texts()
+    chosen = names[1].split()[0]
+    page.get_by_role("searchbox").fill(chosen)
+    page.wait_for_function("() => document.querySelectorAll('#chart-ranking .mark-symbol path').length < 9")
+    left = page.locator("tr[id^=model-]:visible th").all_inner_texts()
+    assert left == [name for name in names if chosen in name] != names
+    page.get_by_role("searchbox").fill("")
+    assert page.locator("tr[id^=model-]:visible").count() == len(names)
+    assert seen.complaints == []
+
+
+@pytest.mark.parametrize(("kind", "start"), [("CSV", b'"network"'), ("SVG", b"<svg"), ("PNG", b"\x89PNG")])
+def test_a_chart_is_saved_as_a_file(visit, kind, start):
+    seen = visit()
+    figure = seen.page.locator("#chart-ranking")
+    figure.locator("summary").click()
+    with seen.page.expect_download() as download:
+        figure.get_by_role("button", name=kind).click()
+    assert download.value.suggested_filename == f"ranking.{kind.lower()}"
+    assert download.value.path().read_bytes().startswith(start)
+    assert seen.complaints == []
+
+
+def test_charts_models_and_claims_have_addresses(visit, report):
+    page = visit().page
+    targets = page.evaluate("() => Array.from(document.querySelectorAll('.anchor'), a => a.hash.slice(1))")
+    assert targets
+    assert all(page.locator(f"[id='{target}']").count() == 1 for target in targets)
+    assert page.locator("tr[id^=claim-]").count() > 10
+
+
 def test_keyboard_and_screen_readers_find_their_way(visit):
     page = visit().page
     assert page.get_by_role("main").count() == 1

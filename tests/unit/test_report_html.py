@@ -206,7 +206,7 @@ def test_of_many_models_the_doubtful_and_the_largest_differences_are_on_top(make
     nets = [make_record(f"net-{i}", checks=broken if i == 4 else ()) for i in range(8)]
     text = write_report(compare(nets), tmp_path / "p.html").read_text()
     top, folded, more = text.partition("<nav")[0].partition('id="main"')[0].split("<details>")
-    listed = re.compile("<li><strong>(net-.)</strong>")
+    listed = re.compile('<li data-model="net-."><strong>(net-.)</strong>')
     assert (listed.findall(top), len(listed.findall(folded))) == (["net-4"], 7)
     assert "7 of 8 models: " in folded
     against = re.compile("net-. .* than net-.")

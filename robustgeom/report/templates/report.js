@@ -30,8 +30,19 @@
     script.textContent = text;
     document.head.append(script);
   }
-  function draw(place) {
-    return window.vegaEmbed(place, specs[place.dataset.chart], options);
+  // Views by chart, so that they can be filtered and saved.
+  const views = new Map();
+  function draw(place, wanted) {
+    const spec = wanted ? filtered(specs[place.dataset.chart], wanted) : specs[place.dataset.chart];
+    return window.vegaEmbed(place, spec, options).then((found) => views.set(place.dataset.chart, found.view));
+  }
+  function filtered(spec, wanted) {
+    const copy = structuredClone(spec), kept = (row) => !(row.network || row.model) || wanted(row.network || row.model);
+    for (const part of [copy, ...(copy.layer || [])]) {
+      if (part.data && part.data.values) { part.data.values = part.data.values.filter(kept); }
+    }
+    for (const name of Object.keys(copy.datasets || {})) { copy.datasets[name] = copy.datasets[name].filter(kept); }
+    return copy;
   }
   const places = Array.from(document.querySelectorAll("[data-chart]"));
   function fail(place, error) {
@@ -42,6 +53,82 @@
     () => Promise.all(places.map((place) => draw(place).catch((error) => fail(place, error)))),
     (error) => places.forEach((place) => fail(place, error)),
   ).then(() => { document.documentElement.dataset.charts = "drawn"; });
+
+  // Charts as files: the drawing, and the numbers behind it.
+  function save(name, data, type) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([data], { type: type }));
+    link.download = name;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+  function cells(row) {
+    return Array.from(row.cells, (cell) => '"' + cell.textContent.trim().replaceAll('"', '""') + '"').join(",");
+  }
+  const files = {
+    csv: (figure, id) => save(id + ".csv", Array.from(figure.querySelectorAll("tr"), cells).join("\n") + "\n", "text/csv"),
+    svg: (figure, id) => views.get(id).toSVG().then((text) => save(id + ".svg", text, "image/svg+xml")),
+    png: (figure, id) => {
+      const view = views.get(id);
+      const canvas = view.background("white").runAsync().then(() => view.toCanvas(2));
+      return canvas.then((drawn) => drawn.toBlob((blob) => save(id + ".png", blob, "image/png")))
+        .finally(() => view.background("transparent").runAsync());
+    },
+  };
+  for (const place of places) {
+    const figure = place.closest("figure"), bar = document.createElement("p");
+    bar.className = "files";
+    bar.append("Save as ");
+    for (const kind of Object.keys(files)) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = kind.toUpperCase();
+      button.addEventListener("click", () => files[kind](figure, place.dataset.chart));
+      bar.append(button, " ");
+    }
+    figure.querySelector("summary").after(bar);
+  }
+
+  // Only some models: every row, section and point of the others goes.
+  const box = document.getElementById("filter");
+  if (box) {
+    box.closest("form").hidden = false;
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = (name) => !words.length || words.some((word) => name.toLowerCase().includes(word));
+      document.querySelectorAll("[data-model]").forEach((part) => { part.hidden = !wanted(part.dataset.model); });
+      const many = (spec) => JSON.stringify(spec).search(/"(network|model)":"/) >= 0;
+      places.filter((place) => views.has(place.dataset.chart) && many(specs[place.dataset.chart]))
+        .forEach((place) => draw(place, wanted));
+    });
+  }
+
+  // Tables by any of their columns: up, down, and by number where cells begin with one.
+  function value(row, column) {
+    const text = row.cells[column] ? row.cells[column].textContent.trim() : "";
+    const number = parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
+    return Number.isNaN(number) ? text : number;
+  }
+  function order(a, b) {
+    if (typeof a === typeof b) { return typeof a === "number" ? a - b : a.localeCompare(b); }
+    return typeof a === "number" ? -1 : 1;
+  }
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = Array.from(table.tHead.rows[0].cells);
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const sign = head.ariaSort === "ascending" ? -1 : 1;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.ariaSort = sign > 0 ? "ascending" : "descending";
+        const body = table.tBodies[0];
+        body.append(...Array.from(body.rows).sort((a, b) => sign * order(value(a, column), value(b, column))));
+      });
+    });
+  }
 
   // Paper cannot be clicked: open every table for it, and close again those that were closed.
   let opened = [];
