@@ -15,6 +15,7 @@ from robustgeom.cli.distill import distill
 from robustgeom.cli.doctor import doctor
 from robustgeom.cli.download import download
 from robustgeom.cli.evaluate import evaluate
+from robustgeom.cli.export import export
 from robustgeom.cli.ls import ls
 from robustgeom.cli.report import report
 from robustgeom.cli.show import show
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (evaluate, analyze, report, ls, show, cp, check, doctor, train, distill, verify, download)
+_COMMANDS = (evaluate, analyze, report, export, ls, show, cp, check, doctor, train, distill, verify, download)
 for _command in _COMMANDS:
     cli.add_command(_command)
 
