@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from robustgeom.records import RunRecord
 from robustgeom.report.findings import NotTestedError, mean_mask
 from robustgeom.report.geometry import Sheet
-from robustgeom.report.student_rules import Lesson, Study, studies
+from robustgeom.report.student_rules import ATTACKING, Lesson, Study, studies
 from robustgeom.stats import bootstrap
-from robustgeom.words import points, share_text
+from robustgeom.words import percent, points, share_text
 
 __all__ = ["lesson_sheets"]
 
@@ -28,16 +29,42 @@ HEADS = (
 )
 
 
-def lesson_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+def lesson_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet, list[str]]]:
     """Return a table a study with clean and robust accuracy by lesson; none where students cannot be compared.
 
-    The difference is to students of the same method and kind of teacher whose logits were left as they are.
+    The difference is to students of the same method and kind of teacher whose logits were left as they are. With it
+    come sentences about students that were taught on attacked inputs beside adversarially trained networks.
     """
     complete = [r for r in records if r.header.status == "complete"]
     try:
-        return [(study.name, _sheet(study)) for study in studies(complete)]
+        return [(study.name, _sheet(study), _beside_trained(study)) for study in studies(complete)]
     except NotTestedError:
         return []
+
+
+def _beside_trained(study: Study) -> list[str]:
+    """Say how students and their teachers compare with networks of the students' size trained adversarially."""
+    found = []
+    for lesson in study.students:
+        if lesson.method in ATTACKING and not lesson.manipulations:
+            with suppress(NotTestedError):
+                found.append(_comparison(study, lesson))
+    return found
+
+
+def _comparison(study: Study, lesson: Lesson) -> str:
+    trained = study.trained(lesson)
+    theirs = mean_mask(trained, study.radius)
+    ours, teachers = (study.robust(lesson, teachers=which) for which in (False, True))
+    lead, ahead = bootstrap(ours - theirs), bootstrap(teachers - theirs)
+    names = ", ".join(r.name for r in trained)
+    words = "behind" if lead.high < 0 else "ahead of" if lead.low > 0 else "level with"
+    text = f"Students by {lesson.training} are {words} adversarial training of their own size ({names}): "
+    text += f"{percent(ours.mean())} against {percent(theirs.mean())}, difference {points(lead)}. "
+    text += (
+        f"Their teachers keep {percent(teachers.mean())}, a difference of {points(ahead)} from those networks"
+    )
+    return f"{text}: no measurable lead to pass on." if ahead.low <= 0 else f"{text}."
 
 
 def _sheet(study: Study) -> Sheet:

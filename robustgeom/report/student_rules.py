@@ -28,6 +28,7 @@ from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points, radius_text
 
 __all__ = [
+    "ATTACKING",
     "Lesson",
     "Study",
     "clean_lessons_help",
@@ -221,26 +222,30 @@ class Study:
 
     def against_trained(self, lesson: Lesson) -> Finding:
         """Return whether students keep up with networks of their family trained adversarially against their threat."""
-        students = self._records(lesson)
-        wanted = {(r.header.model.family, r.header.model.threat) for r in students}
-        trained = [
-            r
-            for f in families(self.records)
-            for r in f.trained
-            if r.header.model.noise == "none" and {(f.name, r.header.model.threat)} == wanted
-        ]
-        if not trained:
-            raise NotTestedError(
-                f"{self.name}: needs a record of adversarial training against the students' threat"
-            )
-        refuse_doubtful(trained)
-        refuse_other_attacks([*students, *trained])
-        ours, theirs = mean_mask(students, self.radius), mean_mask(trained, self.radius)
+        ours, theirs = self.robust(lesson), mean_mask(self.trained(lesson), self.radius)
         interval = bootstrap(ours - theirs)
         text = f"{lesson.method}: {percent(ours.mean())} students, {percent(theirs.mean())} adversarially trained"
         return Finding(
             interval.low > -MARGIN, interval, f"{self.name}, {text}, difference {points(interval)}"
         )
+
+    def trained(self, lesson: Lesson) -> list[RunRecord]:
+        """Return the networks of the students' family that were trained adversarially against their threat."""
+        students = self._records(lesson)
+        wanted = {(r.header.model.family, r.header.model.threat) for r in students}
+        found = [
+            r
+            for f in families(self.records)
+            for r in f.trained
+            if r.header.model.noise == "none" and {(f.name, r.header.model.threat)} == wanted
+        ]
+        if not found:
+            raise NotTestedError(
+                f"{self.name}: needs a record of adversarial training against the students' threat"
+            )
+        refuse_doubtful(found)
+        refuse_other_attacks([*students, *found])
+        return found
 
     def _records(self, lesson: Lesson, teachers: bool = False) -> list[RunRecord]:
         found = self.students.get(lesson, [])

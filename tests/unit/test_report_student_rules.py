@@ -200,7 +200,8 @@ def test_lessons_are_told_apart_by_the_kind_of_teacher(network):
 
 
 def test_the_sheet_has_a_row_a_lesson_and_differences_to_untouched_logits(study):
-    ((name, sheet),) = lesson_sheets(study())
+    ((name, sheet, sentences),) = lesson_sheets(study())
+    assert sentences == []
     assert name == "cnn taught by cnn, pgd_at linf 0.1"
     rows = {(row[1], row[2]): row for row in sheet.rows}
     assert len(rows) == len(HOLDS)
@@ -210,6 +211,34 @@ def test_the_sheet_has_a_row_a_lesson_and_differences_to_untouched_logits(study)
     assert rows["adversarially trained", "reverse_rest"][7].startswith("-30.0 points")
     assert rows["standard", "match_gap"][7].startswith("+1.0 points")
     assert lesson_sheets(study()[:2]) == []
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "words"),
+    [
+        (0.6, 0.8, "are behind adversarial training"),
+        (0.8, 0.9, "are level with adversarial training"),
+        (0.9, 0.95, "are ahead of adversarial training"),
+    ],
+)
+def test_students_on_attacked_inputs_stand_beside_adversarial_training_of_their_size(
+    network, student, teacher, words
+):
+    big = network("big", teacher, **{**AT, "family": "resnet"})
+    peer = network("peer", 0.8, **AT)
+    pupil = network("pupil", student, **taught("big", method="rslad", threat=AT["threat"]))
+    ((_, _, (sentence,)),) = lesson_sheets([big, peer, pupil])
+    assert words in sentence
+    assert "(peer)" in sentence
+    assert f"{100 * student:.1f} % against 80.0 %" in sentence
+    assert ("no measurable lead to pass on" in sentence) == (teacher <= 0.8)
+
+
+def test_without_a_lead_of_the_teachers_the_page_says_that_there_was_little_to_gain(network):
+    big = network("big", 0.8, **{**AT, "family": "resnet"})
+    pupil = network("pupil", 0.7, **taught("big", method="rslad", threat=AT["threat"]))
+    ((_, _, (sentence,)),) = lesson_sheets([big, network("peer", 0.8, **AT), pupil])
+    assert sentence.endswith("+0.0 points [+0.0, +0.0] from those networks: no measurable lead to pass on.")
 
 
 def test_one_student_under_two_suites_is_no_two_seeds(network, study):
