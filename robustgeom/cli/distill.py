@@ -42,6 +42,7 @@ __all__ = ["distill"]
 )
 @click.option("--eps", help="Its radius, such as 8/255 [default: the data set's strictest headline].")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs [default: those of the student's recipe].")
+@click.option("--lr", type=float, help="Learning rate at its peak [default: that of the student's recipe].")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option(

@@ -75,6 +75,7 @@ def distillation(
     other: str = "",
     arguments: Mapping[str, Any] | None = None,
     epochs: int | None = None,
+    lr: float | None = None,
     seed: int = 0,
     data_dir: str | None = None,
 ) -> Recipe:
@@ -83,8 +84,8 @@ def distillation(
     method: kd_clean, ard, rslad, adaad or iad, with its `arguments`. data: by default what the student's recipe names,
     else what the teacher was trained on. norm, eps: what the student is to withstand, by default the strictest headline
     radius of the data; kd_clean perturbs nothing. manipulations: mappings of name and arguments, applied in turn;
-    other: a second network that they compare with. epochs: in place of those of the student's recipe. Raises
-    `UnknownNameError`, and `ContentError` on settings that do not fit.
+    other: a second network that they compare with. epochs, lr (at its peak): in place of those of the student's recipe.
+    Raises `UnknownNameError`, and `ContentError` on settings that do not fit.
 
     >>> found = distillation("fmnist-cnn-pgd-at", "fmnist-cnn-standard", name="mine")
     >>> found.objective.name, found.objective.eps, found.optimiser.epochs
@@ -93,8 +94,8 @@ def distillation(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     fields = _base(student, teacher, data, data_dir)
-    if epochs is not None:
-        fields["optimiser"] = {**fields["optimiser"], "epochs": epochs}
+    changes = {key: value for key, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    fields["optimiser"] = {**fields["optimiser"], **changes}
     threat: dict[str, Any] = {}
     if "threat" in objective_needs(method):
         table = threat_table(fields["data"], norm, eps=eps)  # type: ignore[arg-type]
