@@ -51,13 +51,15 @@ class Batch:
 class Manifolds:
     """P point manifolds, `counts[i]` points of the one called `names[i]`, one manifold after the other.
 
-    `batches()` makes all points anew, in order, a batch at a time; `condition` says what was done to them.
+    `batches()` makes all points anew, in order, a batch at a time; `condition` says what was done to them. `origin` are
+    the same versions before that, row by row and draw by draw; None where there are none.
     """
 
     condition: str
     names: tuple[str, ...]
     counts: tuple[int, ...]
     batches: Callable[[], Iterator[Batch]]
+    origin: Manifolds | None = None
 
 
 def grouped(
@@ -214,7 +216,9 @@ class Builder:
                 yield from self._keyed(inputs, part.ids, frozen)
 
         names = [f"{images.classes[y]} {i}" for y, i in zip(images.labels.tolist(), images.ids, strict=True)]
-        return Manifolds(condition, tuple(names), (self.points,) * len(images), batches)
+        changed = change is not None or first is not None
+        origin = self.versions(f"{condition}, unchanged", frozen=frozen) if changed else None
+        return Manifolds(condition, tuple(names), (self.points,) * len(images), batches, origin)
 
     def _keyed(self, inputs: Tensor, keys: Sequence[int], frozen: bool) -> Iterator[Batch]:
         if not frozen:

@@ -15,6 +15,7 @@ from robustgeom.geometry import (
     ManifoldGeometry,
     capacity_rows,
     explained_variance_dimension,
+    linear_separability,
     manifold_geometry,
     mean_field_capacity,
     mle_dimension,
@@ -36,6 +37,7 @@ __all__ = [
     "correlated",
     "glue",
     "intrinsic",
+    "overlap",
     "prediction",
     "simulated",
     "spectrum",
@@ -54,6 +56,7 @@ GEOMETRY = Registry(
             "intrinsic",
             "prediction",
             "clouds",
+            "overlap",
         )
     },
 )
@@ -210,6 +213,44 @@ def clouds(
     return _all(
         manifolds, head, 0, [(f"cloud_{p}_alignment", getattr(found, f"mean_{p}"), None) for p in parts]
     )
+
+
+def overlap(
+    manifolds: list[Tensor],
+    *,
+    names: Sequence[str],
+    n_t: int,
+    generator: Generator,
+    head: Head,
+    origin: list[Tensor],
+) -> Rows:
+    """Return rows of how far each image's changed versions lie over its unchanged ones (Dapello et al. 2021).
+
+    origin: P tensors (M_i, N), the same versions unchanged, under the same noise draws. `separability` is the held-out
+    accuracy of a line between the two clouds (`linear_separability`), `overlap` is 2 (1 - separability), at most 1,
+    and `shift` the distance of their means in standard deviations along that line, left out where nothing is wide.
+    The errors of all together are over images. Raises `InputError` on fewer than 8 versions an image.
+    """
+    del n_t
+    found: list[dict[str, float]] = []
+    for changed, clean in zip(manifolds, origin, strict=True):
+        line = linear_separability(clean, changed, generator=generator)
+        shared = min(2 * (1 - line.accuracy), 1.0)
+        found.append({"separability": line.accuracy, "overlap": shared, "shift": line.d_prime})
+    width = manifolds[0].shape[1]
+    rows = [
+        _row(head, name, measure, value, None, len(names), len(points), width, 0)
+        for name, points, by in zip(names, manifolds, found, strict=True)
+        for measure, value in by.items()
+        if isfinite(value)
+    ]
+    columns = {measure: torch.tensor([by[measure] for by in found]) for measure in found[0]}
+    together: list[tuple[str, float, float | None]] = [
+        (measure, float(values.mean()), float(values.std() / len(values) ** 0.5))
+        for measure, values in columns.items()
+        if values.isfinite().all()
+    ]
+    return rows + _all(manifolds, head, 0, together)
 
 
 def _together(found: ManifoldGeometry) -> list[tuple[str, float, float | None]]:

@@ -14,6 +14,7 @@ from robustgeom.geometry import capture
 from robustgeom.harness.manifolds import Manifolds
 from robustgeom.harness.measures import GEOMETRY, Head
 from robustgeom.harness.subject import Subject
+from robustgeom.registry import needs_of
 from robustgeom.seeds import seed_of
 
 __all__ = ["Measuring", "Missing", "notes"]
@@ -75,6 +76,7 @@ class Measuring:
         """
         try:
             stages = self.activations(subject, manifolds)
+            origins = self._origins(subject, manifolds)
         except UserError as error:
             return [], [(manifolds.condition, error)]
         found: list[dict[str, Any]] = []
@@ -87,18 +89,35 @@ class Measuring:
             head = Head(model=info.name, seed=info.seed, stage=stage, condition=manifolds.condition)
             for name in self.geometry:
                 try:
-                    found += self._measured(name, points, manifolds, head)
+                    found += self._measured(name, points, origins.get(stage), manifolds, head)
                 except InputError as error:
                     missing.append((f"{place}, {name}", error))
         return found, missing
 
-    def _measured(self, name: str, points: Tensor, manifolds: Manifolds, head: Head) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = GEOMETRY[name](
-            list(torch.split(points.double(), list(manifolds.counts))),
+    def _origins(self, subject: Subject, manifolds: Manifolds) -> dict[str, Tensor]:
+        """Return what every stage puts out for the versions before their change, where a measure compares with it."""
+        wanted = any("origin" in needs_of(GEOMETRY[name]) for name in self.geometry)
+        if not wanted or manifolds.origin is None:
+            return {}
+        return self.activations(subject, manifolds.origin)
+
+    def _measured(
+        self, name: str, points: Tensor, origin: Tensor | None, manifolds: Manifolds, head: Head
+    ) -> list[dict[str, Any]]:
+        function, counts = GEOMETRY[name], list(manifolds.counts)
+        given: dict[str, Any] = {}
+        if "origin" in needs_of(function):
+            if origin is None:
+                fix = "attack, noise or translations"
+                raise InputError("versions of images, changed", got=manifolds.condition, fix=fix)
+            given["origin"] = list(torch.split(origin.double(), counts))
+        rows: list[dict[str, Any]] = function(
+            list(torch.split(points.double(), counts)),
             names=manifolds.names,
             n_t=self.n_t,
             generator=Generator().manual_seed(seed_of(self.seed, "probes")),
             head=head,
+            **given,
         )
         return rows
 

@@ -9,10 +9,13 @@ from torch import nn
 
 import robustgeom as rg
 from robustgeom.errors import InputError, OutputError, UnknownNameError
+from robustgeom.harness.manifolds import Builder
+from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import Analysis as Settings
 from robustgeom.harness.suite import AttackSpec, load_suite
 from robustgeom.models.build import build
 from robustgeom.records import ANALYZER_COLUMNS
+from robustgeom.threat import ThreatModel
 
 SMALL = {"n_images": 3, "points": 4, "features": 40, "n_t": 10, "eot": 2}
 
@@ -282,3 +285,32 @@ def test_progress_tells_of_every_kind():
         ("translations", 2),
     ]
     assert told[-1].line.startswith("translations manifolds: 3 stages (")
+
+
+def test_noise_makes_changed_and_unchanged_versions_overlap_and_classes_have_none():
+    kinds = ["attack", "noise", "class"]
+    settings = {**SMALL, "points": 12, "eps": 0.05}
+    shares = {}
+    for model in ("fmnist-cnn-gaussian", "fmnist-cnn-standard"):
+        found = rg.analyze(
+            model, geometry=["overlap"], manifolds=kinds, options=rg.AnalysisOptions(**settings)
+        )
+        assert {r["condition"] for r in rows(found)} == {"attack", "noise"}
+        assert any("versions of images, changed, got clean" in note for note in found.notes)
+        (shares[model],) = (
+            r["value"]
+            for r in rows(found, stage="conv1", condition="attack", measure="overlap", manifold="all")
+        )
+    assert shares["fmnist-cnn-standard"] < 0.05 < 0.3 < shares["fmnist-cnn-gaussian"]
+
+
+def test_unchanged_versions_meet_the_noise_draws_of_the_changed_ones():
+    data = rg.load_dataset("fashion-mnist", split="eval").balanced(4)
+    network, data = subject("fmnist-cnn-gaussian", data)
+    made = Builder(network, data, ThreatModel("linf", 0.05), n_images=4, points=5).build("noise")
+    changed, unchanged = (list(m.batches()) for m in (made, made.origin))
+    assert [b.keys for b in changed] == [b.keys for b in unchanged]
+    start = data.balanced(4).inputs.repeat_interleave(5, 0)
+    assert torch.equal(torch.cat([b.inputs for b in unchanged]), start)
+    assert made.origin.names == made.names
+    assert Builder(network, data, points=5).build("own-noise").origin is None

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch import Generator
 
 from robustgeom.errors import InputError
 from robustgeom.geometry import manifold_geometry, spectral_alignment
 from robustgeom.harness.measures import GEOMETRY, Head
 from robustgeom.records import ANALYZER_COLUMNS
-from robustgeom.registry import MEASURES
+from robustgeom.registry import MEASURES, needs_of
 
 NAMES = ("boot", "coat", "bag", "shirt")
 HEAD = Head(model="m", seed=3, stage="fc", condition="clean")
@@ -23,7 +24,10 @@ def clouds(width=60, points=12):
 
 
 def rows(name, manifolds, n_t=40):
-    return GEOMETRY[name](manifolds, names=NAMES, n_t=n_t, generator=Generator().manual_seed(5), head=HEAD)
+    given = {"origin": clouds()} if "origin" in needs_of(GEOMETRY[name]) else {}
+    return GEOMETRY[name](
+        manifolds, names=NAMES, n_t=n_t, generator=Generator().manual_seed(5), head=HEAD, **given
+    )
 
 
 def whole(found):
@@ -108,3 +112,34 @@ def test_local_dimension_asks_for_neighbours_inside_a_manifold_only():
 
 def test_few_points_have_local_dimensions_too():
     assert set(whole(rows("intrinsic", clouds(points=3)))) == {"two_nn_dimension", "mle_dimension"}
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.0, 3.0])
+def test_overlap_of_normal_clouds_is_what_their_distance_says(distance):
+    """Two unit normals at distance d are told apart with accuracy Phi(d / 2)."""
+    generator = Generator().manual_seed(0)
+    clean = list(torch.randn(6, 300, 5, generator=generator, dtype=torch.float64))
+    moved = [torch.randn(300, 5, generator=generator, dtype=torch.float64) + _along(distance) for _ in clean]
+    found = GEOMETRY["overlap"](
+        moved, names=list("abcdef"), n_t=2, generator=Generator().manual_seed(0), head=HEAD, origin=clean
+    )
+    accuracy = norm.cdf(distance / 2)
+    values = whole(found)
+    errors = {r["measure"]: r["se"] for r in found if r["manifold"] == "all"}
+    assert values["separability"] == pytest.approx(accuracy, abs=max(0.02, 4 * errors["separability"]))
+    assert values["overlap"] == pytest.approx(min(2 * (1 - accuracy), 1.0), abs=0.05)
+    assert values["shift"] == pytest.approx(distance, abs=0.15)
+    assert len([r for r in found if r["measure"] == "overlap"]) == 7
+
+
+def _along(distance):
+    return torch.tensor([distance, 0, 0, 0, 0], dtype=torch.float64)
+
+
+def test_clouds_without_width_do_not_overlap():
+    still = [torch.zeros(10, 3, dtype=torch.float64) + i for i in range(2)]
+    moved = [torch.rand(10, 3, dtype=torch.float64) / 10 + i + 1 for i in range(2)]
+    found = GEOMETRY["overlap"](
+        moved, names=["a", "b"], n_t=2, generator=Generator().manual_seed(0), head=HEAD, origin=still
+    )
+    assert (whole(found)["separability"], whole(found)["overlap"]) == (1.0, 0.0)
