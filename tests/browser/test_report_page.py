@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 OVERFLOW = "() => document.scrollingElement.scrollWidth - window.innerWidth"
@@ -160,6 +161,14 @@ def test_charts_models_and_claims_have_addresses(visit, report):
     assert targets
     assert all(page.locator(f"[id='{target}']").count() == 1 for target in targets)
     assert page.locator("tr[id^=claim-]").count() > 10
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (400, "dark")])
+def test_axe_finds_nothing_that_keeps_anybody_out(visit, width, scheme):
+    page = visit(width, color_scheme=scheme, bypass_csp=True).page
+    page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == []
 
 
 def test_keyboard_and_screen_readers_find_their_way(visit):

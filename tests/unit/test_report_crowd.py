@@ -154,7 +154,7 @@ def test_the_page_of_many_networks(crowd):
     page = " ".join(render(crowd).split())
     assert f"{MANY + 2} of {MANY + 3} models passed all checks and have no column here" in page
     assert f"2 of {MANY + 3} models one by one: net0-s0, net0-s1" in page
-    matrix = page[page.index('aria-label="Failure checks"') :]
+    matrix = page[page.index('aria-label="Table of failure checks"') :]
     assert matrix[: matrix.index("</thead>")].count('<th scope="col">') == 2
     assert "What all records share" in page
 
