@@ -37,9 +37,8 @@ zoo-full: install  ## every figure on the cards, measured again: hours
 tables: install  ## write the README tables of attacks/, zoo/ and reports/ again
 	$(BIN)/python -m robustgeom.report.readme
 
-reports: install  ## evaluate five networks of the zoo again, with geometry; move reports/fashion-mnist-zoo away first
-	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian \
-	  fmnist-resnet-standard fmnist-resnet-pgd-at --suite zoo-linf --n 200 --out reports/fashion-mnist-zoo
+reports: install  ## write every page in reports/ and their index again, from their records
+	$(BIN)/robustgeom report --again reports
 
 bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
 	for part in attacks autoattack strength fast checks planted journal geometry training cochleagram; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

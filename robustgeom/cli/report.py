@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from robustgeom.cli.output import write_page
-from robustgeom.errors import ContentError, OutputError
+from robustgeom.errors import ContentError, InputError, OutputError
 from robustgeom.records import RunRecord, load_record
 
 __all__ = ["records_in", "report"]
@@ -18,16 +19,48 @@ _OURS = ("report.html", "comparison.json", "runs")
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option("--baseline", help="Model that the others are compared with [default: the first].")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True)
-def report(runs: tuple[Path, ...], baseline: str | None, out: Path) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report [default: report].")
+@click.option("--again", is_flag=True, help="RUN is a report, or a folder of reports: write them again.")
+def report(runs: tuple[Path, ...], baseline: str | None, out: Path | None, *, again: bool) -> None:
     """Compare records: write report.html, comparison.json and CSV tables into --out.
 
-    RUN is a record's folder, or a folder that holds records. An earlier report in --out is replaced.
+    RUN is a record's folder, or a folder that holds records. An earlier report in --out is replaced. With --again,
+    pages are made anew from the records of earlier reports, in their order and against their baseline, and a folder of
+    reports gets an index.html.
     """
+    if again:
+        if out is not None or baseline is not None:
+            raise InputError("no --out and no --baseline beside --again", got="one", fix="leaving it out")
+        for path in (page for run in runs for page in _again(run)):
+            click.echo(str(path))
+        return
+    out = Path("report") if out is None else out
     if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OURS):
         raise OutputError("a new, an empty or a report's folder", got=str(out), fix="another --out")
     records = [record for run in runs for record in records_in(run)]
     click.echo(str(write_page(records, out, baseline=baseline)))
+
+
+def _again(folder: Path) -> list[Path]:
+    """Write a report again, or all in a folder and their index; return the pages."""
+    from robustgeom.report.index import reports_in, write_index
+
+    if (folder / "comparison.json").is_file():
+        return [_rewritten(folder)]
+    return [*map(_rewritten, reports_in(folder)), write_index(folder)]
+
+
+def _rewritten(folder: Path) -> Path:
+    """Write a report again from its records, in the order of its comparison.json; records that are new come last."""
+    try:
+        facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+        names, baseline = [model["name"] for model in facts["models"]], str(facts["baseline"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got = str(folder / "comparison.json")
+        raise ContentError("an intact comparison.json", got=got, fix="`robustgeom report RUN...`") from error
+    place = {name: i for i, name in enumerate(names)}
+    records = sorted(records_in(folder / "runs"), key=lambda r: place.get(r.name, len(place)))
+    return write_page(records, folder, baseline=baseline)
 
 
 def records_in(run: Path) -> list[RunRecord]:

@@ -119,9 +119,9 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "pairs": {(p.name, p.radius): p for p in comparison.paired},
         "loudness": _loudness(comparison),
         "galleries": [(m.name, *examples(m.record, len(shown.models))) for m in shown.models],
-        "specs": _json([accuracy, *certificates, *charts, *logits]),
+        "specs": _deflated(_json([accuracy, *certificates, *charts, *logits])),
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "library": Markup(base64.b64encode(zlib.compress(library.encode(), 9)).decode()),
+        "library": _deflated(library),
         "script": Markup(script),
         "policy": _policy(library, script),
     }
@@ -180,14 +180,12 @@ def _loudness(comparison: Comparison) -> list[str]:
     return [f"{norm} {radius_text(r, norm)} is {text}" for r, text in said.items() if text]
 
 
-def _json(figures: list[Figure]) -> Markup:
-    """Chart specs as JSON that cannot end the script element it sits in."""
-    text = json.dumps(
-        {f.id: f.chart.to_dict() for f in figures}, ensure_ascii=True, allow_nan=False, sort_keys=True
-    )
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+def _json(figures: list[Figure]) -> str:
+    return json.dumps({f.id: f.chart.to_dict() for f in figures}, allow_nan=False, sort_keys=True)
+
+
+def _deflated(text: str) -> Markup:
+    return Markup(base64.b64encode(zlib.compress(text.encode(), 9)).decode())
 
 
 def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:

@@ -18,11 +18,11 @@
     mode: "vega-lite", renderer: "svg", ast: true, actions: false, config: config,
     loader: { http: false, file: false },
   };
-  const specs = JSON.parse(document.getElementById("specs").textContent);
+  let specs = {};
 
-  // The library is kept deflated, which halves the page; its text has a hash in the page's policy.
-  function inflated() {
-    const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (c) => c.charCodeAt(0));
+  // Charts and their library are kept deflated, which halves the page; the library's text has a hash in the policy.
+  function inflated(id) {
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
   }
   function run(text) {
@@ -49,7 +49,7 @@
     place.textContent = "This chart could not be drawn; its numbers are in the table below.";
     console.error(error);
   }
-  inflated().then(run).then(
+  Promise.all([inflated("specs"), inflated("library").then(run)]).then(([text]) => { specs = JSON.parse(text); }).then(
     () => Promise.all(places.map((place) => draw(place).catch((error) => fail(place, error)))),
     (error) => places.forEach((place) => fail(place, error)),
   ).then(() => { document.documentElement.dataset.charts = "drawn"; });
