@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -51,6 +52,12 @@ def write_index(folder: Path) -> Path:
     return write_text(folder / "index.html", page)
 
 
+def _claims(judged: list[dict[str, Any]]) -> dict[str, int]:
+    """Count claims by status, without studies of which nothing could be tested."""
+    tested = {claim["claim"]["study"] for claim in judged if claim["status"] != "not tested"}
+    return Counter(claim["status"] for claim in judged if claim["claim"]["study"] in tested)
+
+
 def _entry(report: Path) -> Entry:
     file = report / "comparison.json"
     try:
@@ -63,7 +70,7 @@ def _entry(report: Path) -> Entry:
             doubtful=tuple(m["name"] for m in models if not m["trustworthy"]),
             data=f"{len(data['sample_ids'])} samples of {data['name']}",
             norm=facts["norm"],
-            claims=Counter(claim["status"] for claim in facts["claims"]),
+            claims=_claims(facts["claims"]),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ContentError(
