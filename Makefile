@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-all lint zoo-check zoo-full tables reports bench clean
+.PHONY: install demo test test-all lint zoo-check zoo-full tables reports docs bench clean
 
 install: $(VENV)/installed
 
@@ -39,6 +39,11 @@ tables: install  ## write the README tables of attacks/, zoo/ and reports/ again
 
 reports: install  ## write every page in reports/ and their index again, from their records
 	$(BIN)/robustgeom report --again reports
+
+docs:  ## the site in docs/_build, in an environment of its own; a warning stops it
+	test -d .venv-docs || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q --disable-pip-version-check -r docs/requirements.txt
+	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs docs/_build
 
 bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
 	for part in attacks autoattack strength fast checks planted journal geometry training cochleagram; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -109,6 +110,17 @@ class Analysis:
         above, below = self._values(measure, condition), self._values(measure, other)
         return {stage: above[stage] / below[stage] for stage in above if below.get(stage)}
 
+    def to_pandas(self) -> Any:
+        """Return the table as a pandas DataFrame (needs pandas)."""
+        return self.table.to_pandas()
+
+    def _repr_html_(self) -> str:
+        columns = ("stage", "condition", "measure", "value", "se")
+        kept = [row for row in self.table.to_pylist() if row["manifold"] == ALL]
+        lines = [columns, *(tuple(_short(row[c]) for c in columns) for row in kept)]
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+        return f"<table><caption>{escape(self.name)}, all manifolds together</caption>{body}</table>"
+
     def _values(self, measure: str, condition: str) -> dict[str, float]:
         rows, wanted = self.table.to_pylist(), (measure, condition, ALL)
         kept = [r for r in rows if (r["measure"], r["condition"], r["manifold"]) == wanted]
@@ -127,6 +139,10 @@ class Analysis:
                 json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8"
             )
         return Path(folder)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value if value is not None else "")
 
 
 def analyze(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from robustgeom.errors import InputError, OutputError, unknown
 from robustgeom.files import write_text
 from robustgeom.records import CLEAN, CheckResult, RunRecord, SuiteInfo, Verdict
 from robustgeom.report.claims import Claim, ClaimResult, judge
-from robustgeom.report.export import as_json, csv_tables
+from robustgeom.report.export import as_json, csv_tables, model_rows
 from robustgeom.report.yields import AttackYield, attack_yields
 from robustgeom.stats import Interval, bootstrap, mcnemar
 from robustgeom.words import p_text, radius_text
@@ -108,6 +111,20 @@ class Comparison:
     def save_json(self, path: str | Path) -> Path:
         """Write every number of the comparison as JSON; raises `OutputError`."""
         return write_text(path, as_json(self))
+
+    def to_pandas(self) -> Any:
+        """Return models.csv as a pandas DataFrame (needs pandas), a row a model and headline radius."""
+        return pa.Table.from_pylist(model_rows(self)).to_pandas()
+
+    def _repr_html_(self) -> str:
+        place = f"{self.norm} {radius_text(self.strictest, self.norm)}"
+        rows = [("model", "clean", f"robust, {place}", "verdict")]
+        rows += [
+            (m.name, str(m.accuracy), str(m.robust.get(self.strictest, "")), str(m.verdict))
+            for m in self.models
+        ]
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><caption>{escape(self.summary)}</caption>{body}</table>"
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write models, curves, checks, geometry and logits as tidy CSV files; raises `OutputError`."""

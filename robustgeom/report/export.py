@@ -17,7 +17,7 @@ from robustgeom.report.yields import AttackYield
 if TYPE_CHECKING:
     from robustgeom.report.compare import Comparison, ModelResult, Paired
 
-__all__ = ["as_json", "csv_tables"]
+__all__ = ["as_json", "csv_tables", "model_rows"]
 
 # What a table without a row is headed by, so that whoever reads it finds its columns.
 EMPTY = {
@@ -36,7 +36,7 @@ def as_json(comparison: Comparison) -> str:
 def csv_tables(comparison: Comparison) -> dict[str, str]:
     """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row."""
     tables = {
-        "models": _model_rows(comparison),
+        "models": model_rows(comparison),
         "curves": _curve_rows(comparison),
         "attacks": _attack_rows(comparison),
         "checks": _check_rows(comparison),
@@ -59,7 +59,8 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _model_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def model_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return a row a model and headline radius: the columns of models.csv."""
     pairs = {(p.name, p.radius): p for p in comparison.paired}
     return [
         _model_row(m, comparison.norm, radius, pairs.get((m.name, radius)))

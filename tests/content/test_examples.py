@@ -8,18 +8,46 @@ from pathlib import Path
 
 import pytest
 
+import robustgeom
 from robustgeom.records import load_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
-def test_example_runs(path, tmp_path):
-    done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True)
+def run(name, folder):
+    path = ROOT / "examples" / f"{name}.py"
+    done = subprocess.run([sys.executable, str(path)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    plain, through = (float(x) for x in re.findall(r"^\w+ [\w ]+: +([\d.]+) %", done.stdout, re.MULTILINE))
-    assert "suspicious because gradients" in done.stdout
+    return done.stdout
+
+
+def shares(text):
+    return [float(x) for x in re.findall(r"([\d.]+) % \[", text)]
+
+
+def test_the_example_of_a_defense_finds_that_it_is_none(tmp_path):
+    said = run("evaluate_own_defense", tmp_path)
+    plain, through = shares(said)
+    assert "suspicious because gradients" in said
     assert through < plain
+
+
+def test_the_example_of_a_comparison_writes_its_page(tmp_path):
+    said = run("compare", tmp_path)
+    assert "fmnist-cnn-pgd-at is more robust than fmnist-cnn-standard at linf 8/255" in said
+    assert (tmp_path / "compared" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_example_of_distillation_makes_a_student_between_the_two(tmp_path):
+    teacher, _, plain, weak, _, student = shares(run("distill", tmp_path))
+    assert weak < student
+    assert teacher < plain
+
+
+def test_every_example_is_run_here():
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"evaluate_own_defense", "compare", "distill"}
 
 
 def test_the_defense_of_the_readme_evaluates_as_shown(tmp_path):
@@ -67,3 +95,12 @@ def test_links_in_the_documents_lead_somewhere():
     ]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_site_has_every_page_and_every_public_name():
+    docs = ROOT / "docs"
+    listed = set(re.findall(r"^[\w/-]+$", (docs / "index.md").read_text(), re.MULTILINE))
+    pages = {page.relative_to(docs).with_suffix("").as_posix() for page in docs.glob("*.md")} - {"index"}
+    assert pages <= listed
+    shown = re.findall(r"autoapi\w+:: [\w.]+\.(\w+)$", (docs / "api.md").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(robustgeom.__all__)

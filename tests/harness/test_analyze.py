@@ -53,6 +53,13 @@ def test_class_manifolds_are_those_of_an_evaluation(model):
     assert found.table.to_pylist() == of_classes
 
 
+def test_an_analysis_is_a_frame_in_pandas_and_a_table_in_notebooks(small):
+    frame = small.to_pandas()
+    assert frame.shape == (small.table.num_rows, small.table.num_columns)
+    whole = frame[frame["manifold"] == "all"]
+    assert small._repr_html_().count("<tr>") == len(whole) + 1
+
+
 def test_the_table_has_a_row_for_each_manifold_and_all_together(small):
     assert small.table.schema.equals(ANALYZER_COLUMNS)
     assert small.notes == ()

@@ -296,3 +296,15 @@ def test_reports_never_import_torch():
     code = "import sys, robustgeom.report as r; print(sorted(r.__all__) == r.__all__, 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True", "False"]
+
+
+def test_a_comparison_is_a_table_in_notebooks_and_a_frame_in_pandas(make_record):
+    records = [make_record("<i>", fooled={"pgd": (9.0,) * 4}), make_record("b", fooled={"pgd": (0.05,) * 4})]
+    made = compare(records)
+    frame = made.to_pandas()
+    assert list(frame["model"]) == ["<i>", "<i>", "b", "b"]
+    assert frame["robust"].tolist() == [0.75, 0.75, 0.75, 0.0]
+    shown = made._repr_html_()
+    assert "<td>&lt;i&gt;</td>" in shown
+    assert "<i>" not in shown
+    assert shown.count("<tr>") == 3
