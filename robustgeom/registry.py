@@ -141,7 +141,7 @@ MEASURES: dict[str, Measure] = {
         Measure("cloud_axis_alignment", "overlap", 0, 1, None, "of leading covariances"),
         Measure("cloud_center_axis_alignment", "share", 0, 1, None, "variance along another's centre"),
         Measure("separability", "accuracy", 0, 1, None, "of a line between changed and unchanged versions"),
-        Measure("overlap", "share", 0, 1, None, "of changed and unchanged versions, 2 (1 - separability)"),
+        Measure("overlap", "share", 0, 2, None, "of changed and unchanged versions, 2 (1 - separability)"),
         Measure("shift", "standard deviations", -math.inf, math.inf, None, "between those versions' means"),
         Measure("max_logit", "logits", -math.inf, math.inf, None, "largest logit minus the mean logit"),
         Measure("logit_gap", "logits", 0, math.inf, None, "largest logit minus the second largest"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import click
@@ -35,10 +36,15 @@ def export(runs: tuple[Path, ...], form: str, out: Path | None) -> None:
             )
         click.echo(next(iter(made.values())), nl=False)
         return
+    taken: set[str] = set()
     for name, text in made.items():
-        click.echo(str(write_text(out / _safe(name), text)))
+        click.echo(str(write_text(out / _safe(Path(name), taken), text)))
 
 
-def _safe(name: str) -> str:
-    """Return a file's name for a model that may be called after a place, such as nets.py:build."""
-    return "".join(c if c.isalnum() or c in "._+-" else "-" for c in name).lstrip(".-") or "model"
+def _safe(name: Path, taken: set[str]) -> str:
+    """Return a free file's name for a model that may be called after a place, such as nets.py:build."""
+    stem, ending = str(name).removesuffix(name.suffix), name.suffix
+    plain = "".join(c if c.isalnum() or c in "._+-" else "-" for c in stem).strip(".-") or "model"
+    free = next(n for i in count(1) if (n := f"{plain}{'' if i == 1 else f'-{i}'}{ending}") not in taken)
+    taken.add(free)
+    return free

@@ -31,8 +31,8 @@ def report(runs: tuple[Path, ...], baseline: str | None, out: Path | None, *, ag
     if again:
         if out is not None or baseline is not None:
             raise InputError("no --out and no --baseline beside --again", got="one", fix="leaving it out")
-        for path in (page for run in runs for page in _again(run)):
-            click.echo(str(path))
+        for run in runs:
+            _again(run)
         return
     out = Path("report") if out is None else out
     if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OURS):
@@ -41,26 +41,36 @@ def report(runs: tuple[Path, ...], baseline: str | None, out: Path | None, *, ag
     click.echo(str(write_page(records, out, baseline=baseline)))
 
 
-def _again(folder: Path) -> list[Path]:
-    """Write a report again, or all in a folder and their index; return the pages."""
+def _again(folder: Path) -> None:
+    """Write a report again, or all in a folder that have their records beside them, and their index."""
     from robustgeom.report.index import reports_in, write_index
 
     if (folder / "comparison.json").is_file():
-        return [_rewritten(folder)]
-    return [*map(_rewritten, reports_in(folder)), write_index(folder)]
+        click.echo(str(_rewritten(folder)))
+        return
+    for report in reports_in(folder):
+        if (report / "runs").is_dir():
+            click.echo(str(_rewritten(report)))
+        else:
+            click.echo(f"{report}: left as it is, as its records are not in {report / 'runs'}", err=True)
+    click.echo(str(write_index(folder)))
 
 
 def _rewritten(folder: Path) -> Path:
     """Write a report again from its records, in the order of its comparison.json; records that are new come last."""
     try:
         facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        names, baseline = [model["name"] for model in facts["models"]], str(facts["baseline"])
+        known = {model["fingerprint"]: model["name"] for model in facts["models"]}
+        baseline = str(facts["baseline"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         got = str(folder / "comparison.json")
         raise ContentError("an intact comparison.json", got=got, fix="`robustgeom report RUN...`") from error
-    place = {name: i for i, name in enumerate(names)}
-    records = sorted(records_in(folder / "runs"), key=lambda r: place.get(r.name, len(place)))
-    return write_page(records, folder, baseline=baseline)
+    # By what they hold, as two records may be of one name; by name where a record was made again.
+    prints, names = list(known), list(known.values())
+    found = [(record.fingerprint(), record) for record in records_in(folder / "runs")]
+    place = {p: i for i, p in enumerate(prints)} | {n: names.index(n) for n in reversed(names)}
+    ordered = sorted(found, key=lambda pair: place.get(pair[0], place.get(pair[1].name, len(place))))
+    return write_page([record for _, record in ordered], folder, baseline=baseline)
 
 
 def records_in(run: Path) -> list[RunRecord]:

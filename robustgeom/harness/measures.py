@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import isfinite, isnan
+from statistics import mean, stdev
 from typing import Any, TypedDict
 
 import torch
@@ -26,6 +27,7 @@ from robustgeom.geometry import (
     spectrum_exponent,
     two_nn_dimension,
 )
+from robustgeom.geometry.separability import FEWEST
 from robustgeom.geometry.table import ALL
 from robustgeom.registry import Registry
 
@@ -227,28 +229,31 @@ def overlap(
     """Return rows of how far each image's changed versions lie over its unchanged ones (Dapello et al. 2021).
 
     origin: P tensors (M_i, N), the same versions unchanged, under the same noise draws. `separability` is the held-out
-    accuracy of a line between the two clouds (`linear_separability`), `overlap` is 2 (1 - separability), at most 1,
-    and `shift` the distance of their means in standard deviations along that line, left out where nothing is wide.
-    The errors of all together are over images. Raises `InputError` on fewer than 8 versions an image.
+    accuracy of a line between the two clouds (`linear_separability`), `overlap` is 2 (1 - separability), about 1 where
+    the clouds lie over each other, and `shift` the distance of their means in standard deviations along that line,
+    left out where nothing is wide. The errors of all together are over images. Raises `InputError` on fewer than 8
+    versions an image.
     """
     del n_t
-    found: list[dict[str, float]] = []
-    for changed, clean in zip(manifolds, origin, strict=True):
-        line = linear_separability(clean, changed, generator=generator)
-        shared = min(2 * (1 - line.accuracy), 1.0)
-        found.append({"separability": line.accuracy, "overlap": shared, "shift": line.d_prime})
-    width = manifolds[0].shape[1]
+    if (least := min(map(len, manifolds))) < FEWEST:
+        raise InputError(f"{FEWEST} versions of an image or more", got=str(least), fix="more points")
+    lines = [linear_separability(a, b, generator=generator) for a, b in zip(origin, manifolds, strict=True)]
+    measured = {
+        "separability": [line.accuracy for line in lines],
+        "overlap": [2 * (1 - line.accuracy) for line in lines],
+        "shift": [line.d_prime for line in lines],
+    }
+    sizes = len(names), manifolds[0].shape[1]
     rows = [
-        _row(head, name, measure, value, None, len(names), len(points), width, 0)
-        for name, points, by in zip(names, manifolds, found, strict=True)
-        for measure, value in by.items()
+        _row(head, name, measure, value, None, sizes[0], len(points), sizes[1], 0)
+        for measure, values in measured.items()
+        for name, points, value in zip(names, manifolds, values, strict=True)
         if isfinite(value)
     ]
-    columns = {measure: torch.tensor([by[measure] for by in found]) for measure in found[0]}
     together: list[tuple[str, float, float | None]] = [
-        (measure, float(values.mean()), float(values.std() / len(values) ** 0.5))
-        for measure, values in columns.items()
-        if values.isfinite().all()
+        (measure, mean(values), stdev(values) / len(values) ** 0.5)
+        for measure, values in measured.items()
+        if all(map(isfinite, values))
     ]
     return rows + _all(manifolds, head, 0, together)
 

@@ -54,11 +54,13 @@ def accuracy_chart(
     scale: float = 1.0,
     unit: str = "input units",
     kinds: Mapping[str, str] | None = None,
+    members: Mapping[str, str] | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
     """Chart robust accuracy against the radius: one line with band and points per model, rules at headlines.
 
     `curves`: {model: (radius, interval) pairs}; radii are multiplied by `scale` and shown in `unit`. `kinds`: {model:
-    kind} of many models, which share colours by kind and have no bands. Raises `InputError` where there is no curve.
+    kind} of many models, which share colours by kind and have no bands; `members`: {model: names} that a filter finds a
+    curve by. Raises `InputError` where there is no curve.
 
     >>> sorted(accuracy_chart({"net": [(0.0, Interval(0.9, 0.8, 0.95, 50))]}, norm="linf").to_dict())[0]
     '$schema'
@@ -68,6 +70,7 @@ def accuracy_chart(
     rows = [
         {"model": m, "eps": r * scale, "accuracy": i.value, "low": i.low, "high": i.high, "n": i.n}
         | ({"kind": kinds[m]} if kinds else {})
+        | ({"members": members[m]} if members else {})
         for m, curve in curves.items()
         for r, i in curve
     ]

@@ -50,6 +50,12 @@ class ModelResult:
     covered: int
 
     @property
+    def word(self) -> str:
+        """The verdict in a word or two: trustworthy only means something where checks ran."""
+        unchecked = " (checks not run)" if self.verdict.trustworthy and not self.checks else ""
+        return f"{self.verdict.word}{unchecked}"
+
+    @property
     def partial(self) -> bool:
         """Whether the run did not finish; its robust accuracy is an upper bound then."""
         return self.status != "complete"
@@ -81,6 +87,25 @@ class Comparison:
     def strictest(self) -> float:
         """The largest headline radius that all records share, in the input's units."""
         return max(self.headlines)
+
+    def place(self, radius: float) -> str:
+        """Write a radius with its norm."""
+        return f"{self.norm} {radius_text(radius, self.norm)}"
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        """The suites that the models met, with their versions."""
+        met = [m.record.header.suite for m in self.models]
+        return tuple(dict.fromkeys(f"{s.name}, version {s.version}" for s in met))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the models met different attacks or remedies, so that an order among them says little."""
+        met = {
+            (m.record.header.suite.digest, frozenset(r.attack for r in m.record.header.remedies))
+            for m in self.models
+        }
+        return len(met) > 1
 
     @property
     def summary(self) -> str:
@@ -117,7 +142,7 @@ class Comparison:
         return pa.Table.from_pylist(model_rows(self)).to_pandas()
 
     def _repr_html_(self) -> str:
-        place = f"{self.norm} {radius_text(self.strictest, self.norm)}"
+        place = self.place(self.strictest)
         rows = [("model", "clean", f"robust, {place}", "verdict")]
         rows += [
             (m.name, str(m.accuracy), str(m.robust.get(self.strictest, "")), str(m.verdict))
@@ -149,7 +174,7 @@ class Comparison:
             f"(difference {100 * sign * pair.difference.value:.1f} points, "
             f"95 % interval {low:.1f} to {high:.1f}, {p_text(pair.p_value)}, n = {pair.difference.n})"
         )
-        place = f"{self.norm} {radius_text(pair.radius, self.norm)}"
+        place = self.place(pair.radius)
         return f"{ahead} {verb} {behind} at {place}: {numbers}{''.join(cautions)}."
 
     def _cautions(self, pair: Paired) -> list[str]:
@@ -175,7 +200,7 @@ class Comparison:
         return sorted(self.models, key=lambda m: self.strictest not in m.robust)
 
     def _alone(self, model: ModelResult) -> str:
-        place = f"{self.norm} {radius_text(self.strictest, self.norm)}"
+        place = self.place(self.strictest)
         robust = model.robust.get(self.strictest)
         if self.strictest == 0:
             return f"{model.name} finished no attack; it is right on {model.accuracy} without one."

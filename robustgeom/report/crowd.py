@@ -13,7 +13,7 @@ from robustgeom.records import ModelInfo
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.findings import is_standard
 from robustgeom.report.tables import analyzer_rows
-from robustgeom.stats import Interval, bootstrap
+from robustgeom.stats import Interval, bootstrap, wilson
 
 __all__ = ["MANY", "Group", "detailed", "groups", "trained"]
 
@@ -52,13 +52,23 @@ class Group:
     def share(self, radius: float) -> Interval:
         """Return the share of samples right up to `radius`, seeds averaged, with its interval over samples.
 
-        One network's interval is Wilson's, that of several a bootstrap of the mean over seeds.
+        Wilson's for one network, and where seeds agree on all samples; else a bootstrap of the mean over seeds.
         """
-        first = self.models[0]
-        if len(self.models) == 1:
-            return first.record.robust_accuracy_at(radius) if radius else first.accuracy
-        masks = [_mask(m, radius) for m in self.models]
-        return bootstrap(np.mean(masks, axis=0))
+        mask, count = self._mean(radius), len(self.models)
+        if count == 1 or mask.min() == mask.max():
+            return wilson(round(float(mask.sum())), len(mask))
+        return bootstrap(mask)
+
+    def value(self, radius: float) -> float:
+        """Return that share alone."""
+        return float(self._mean(radius).mean())
+
+    def _mean(self, radius: float) -> NDArray[np.float64]:
+        records = [m.record for m in self.models]
+        masks: NDArray[np.float64] = np.mean(
+            [r.robust_mask(radius) if radius else r.clean_mask() for r in records], axis=0
+        )
+        return masks
 
 
 def trained(model: ModelInfo) -> str:
@@ -93,18 +103,31 @@ def detailed(comparison: Comparison) -> Sequence[ModelResult]:
 
 
 def _grouped(name: str, models: list[ModelResult]) -> list[Group]:
-    """Return one group, or each network by itself where they differ by more than a seed, or in how far they got."""
-    digests = {m.record.header.model.digest for m in models}
-    if len(digests) == len(models) > 1 and len(set(map(_recipe, models))) == 1:
+    """Return one group, or each network by itself where they differ by more than a seed, or in what they met."""
+    infos = [m.record.header.model for m in models]
+    several = len({i.seed for i in infos}) == len({i.digest for i in infos}) == len(models) > 1
+    if several and len(set(map(_recipe, models))) == 1:
         return [Group(name, tuple(models))]
     return [Group(m.name, (m,)) for m in models]
 
 
 def _recipe(model: ModelResult) -> tuple[object, ...]:
-    known = model.record.header.model
-    how = (known.family, known.objective, known.threat, known.rho, known.noise, known.front_end)
-    return (*how, model.status, *model.robust)
-
-
-def _mask(model: ModelResult, radius: float) -> NDArray[np.bool_]:
-    return model.record.robust_mask(radius) if radius else model.record.clean_mask()
+    """Return what networks of one group have in common; of networks that nobody declared, what none shares."""
+    header, known = model.record.header, model.record.header.model
+    if known.family == "user":
+        return (known.digest,)
+    how = (
+        known.family,
+        known.objective,
+        known.threat,
+        known.rho,
+        known.noise,
+        known.front_end,
+        known.parameters,
+    )
+    taught: tuple[object, ...] = ()
+    if (teacher := known.teacher) is not None:
+        names = (SEED.sub("", teacher.model), SEED.sub("", teacher.other))
+        taught = (*names, teacher.settings, *teacher.manipulations)
+    met = (header.suite.digest, frozenset(r.attack for r in header.remedies), model.status, *model.robust)
+    return (*how, *taught, *met)

@@ -53,13 +53,14 @@ def units(comparison: Comparison) -> tuple[float, str]:
 def accuracy_figure(comparison: Comparison) -> Figure:
     """Return the chart of robust accuracy against the radius."""
     scale, unit = units(comparison)
-    curves, kinds = {m.name: m.curve for m in comparison.models}, None
+    curves, crowd = {m.name: m.curve for m in comparison.models}, {}
     if len(curves) > MANY:
         together = groups(comparison)
         curves = {g.label: tuple((r, g.share(r)) for r in g.radii) for g in together}
-        kinds = {g.label: g.training for g in together}
+        crowd["kinds"] = {g.label: g.training for g in together}
+        crowd["members"] = {g.label: " ".join(m.name for m in g.models) for g in together}
     chart = accuracy_chart(
-        curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit, kinds=kinds
+        curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit, **crowd
     )
     heard = comparison.models[0].record.header.data.sound
     rows = tuple(
@@ -128,7 +129,7 @@ def _accuracy_finding(comparison: Comparison) -> str:
     reached = [m for m in comparison.models if radius in m.robust]
     ranked = sorted(reached, key=lambda m: -m.robust[radius].value)
     best, worst = ranked[0], ranked[-1]
-    place = f"{comparison.norm} {radius_text(radius, comparison.norm)}"
+    place = comparison.place(radius)
     text = f"At {place} {_fall(best, radius)}"
     return f"{text}." if best is worst else f"{text}, {_fall(worst, radius)}."
 

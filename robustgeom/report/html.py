@@ -109,7 +109,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "lessons": lesson_sheets(records),
         "studies": _studies(comparison.claims),
         "budgets": budgets(comparison),
-        "alone": [table for m in shown.models if (table := _alone(m))],
+        "alone": [table for m in comparison.models if (table := _alone(m))],
         "checks": _check_matrix(checked := _worth_a_column(comparison)),
         "checked": checked,
         "common": common,

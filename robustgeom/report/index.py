@@ -28,6 +28,7 @@ class Entry:
     summary: str
     models: tuple[str, ...]
     doubtful: tuple[str, ...]
+    unchecked: tuple[str, ...]
     data: str
     norm: str
     claims: dict[str, int]
@@ -68,6 +69,7 @@ def _entry(report: Path) -> Entry:
             summary=facts["summary"],
             models=tuple(m["name"] for m in models),
             doubtful=tuple(m["name"] for m in models if not m["trustworthy"]),
+            unchecked=tuple(m["name"] for m in models if not m["checks"]),
             data=f"{len(data['sample_ids'])} samples of {data['name']}",
             norm=facts["norm"],
             claims=_claims(facts["claims"]),

@@ -53,16 +53,19 @@ def _beside_trained(study: Study) -> list[str]:
 
 
 def _comparison(study: Study, lesson: Lesson) -> str:
-    trained = study.trained(lesson)
+    trained, teachers = study.trained(lesson), study.records_of(lesson, teachers=True)
     theirs = mean_mask(trained, study.radius)
-    ours, teachers = (study.robust(lesson, teachers=which) for which in (False, True))
-    lead, ahead = bootstrap(ours - theirs), bootstrap(teachers - theirs)
+    ours, lead = study.robust(lesson), bootstrap(study.robust(lesson) - theirs)
     names = ", ".join(r.name for r in trained)
-    words = "behind" if lead.high < 0 else "ahead of" if lead.low > 0 else "level with"
-    text = f"Students by {lesson.training} are {words} adversarial training of their own size ({names}): "
+    words = "behind" if lead.high < 0 else "ahead of" if lead.low > 0 else "not measurably apart from"
+    text = f"Students by {lesson.training} are {words} adversarial training of their own family ({names}): "
     text += f"{percent(ours.mean())} against {percent(theirs.mean())}, difference {points(lead)}. "
+    if {r.header.model.digest for r in teachers} == {r.header.model.digest for r in trained}:
+        return f"{text}Those networks are their teachers."
+    above = mean_mask(teachers, study.radius)
+    ahead = bootstrap(above - theirs)
     text += (
-        f"Their teachers keep {percent(teachers.mean())}, a difference of {points(ahead)} from those networks"
+        f"Their teachers keep {percent(above.mean())}, a difference of {points(ahead)} from those networks"
     )
     return f"{text}: no measurable lead to pass on." if ahead.low <= 0 else f"{text}."
 

@@ -9,7 +9,7 @@ from robustgeom.report.compare import Comparison
 from robustgeom.report.crowd import Group, groups
 from robustgeom.report.figures import Cell, Figure
 from robustgeom.stats import Interval
-from robustgeom.words import percent, radius_text, share_text
+from robustgeom.words import percent, share_text
 
 __all__ = ["ranking_figures"]
 
@@ -20,21 +20,22 @@ CLEAN = "clean"
 def ranking_figures(comparison: Comparison) -> list[Figure]:
     """Return the ranking by robust accuracy at the strictest headline, and that against clean accuracy.
 
-    Seeds of a network are averaged. Unfinished runs are left out, as they met less.
+    Seeds of a network are averaged. Unfinished runs are left out, as they met less, and named.
     """
     radii = sorted(comparison.headlines, reverse=True)
     whole = (g for g in groups(comparison) if not any(m.partial for m in g.models))
-    ranked = sorted(whole, key=lambda g: [-g.share(r).value for r in radii])
+    ranked = sorted(whole, key=lambda g: [-g.value(r) for r in radii])
     if len(ranked) < FEWEST or comparison.strictest == 0:
         return []
     return [_ranking(comparison, ranked), _tradeoff(comparison, ranked)]
 
 
 def _ranking(comparison: Comparison, ranked: list[Group]) -> Figure:
-    places = {CLEAN: 0.0} | {_place(comparison, r): r for r in comparison.headlines}
+    places = {CLEAN: 0.0} | {comparison.place(r): r for r in comparison.headlines}
     found = [(g, condition, g.share(radius)) for g in ranked for condition, radius in places.items()]
     rows = [
-        {"network": g.label, "condition": condition, "seeds": len(g.models)} | _bounds(share)
+        {"network": g.label, "members": _members(g), "condition": condition, "seeds": len(g.models)}
+        | _bounds(share)
         for g, condition, share in found
     ]
     columns = ("network", "seeds", "training", "condition", "accuracy", "low", "high", "n")
@@ -42,18 +43,26 @@ def _ranking(comparison: Comparison, ranked: list[Group]) -> Figure:
         (g.label, len(g.models), g.training, condition, *(percent(v) for v in (i.value, i.low, i.high)), i.n)
         for g, condition, i in found
     )
-    seeds = "; seeds of a network are averaged" if any(len(g.models) > 1 for g in ranked) else ""
-    text = f"By robust accuracy at {_place(comparison, comparison.strictest)}, with 95 % intervals{seeds}."
+    text = f"By robust accuracy at {comparison.place(comparison.strictest)}, with 95 % intervals over samples"
+    text += "; seeds of a network are averaged." if any(len(g.models) > 1 for g in ranked) else "."
+    text += _caution(comparison)
     return Figure("ranking", "Accuracy of each network", text, ranking_chart(rows), columns, body)
 
 
+def _caution(comparison: Comparison) -> str:
+    """Say who is left out, and what speaks against an order."""
+    partial = [m.name for m in comparison.models if m.partial]
+    left_out = f" Left out as unfinished: {', '.join(partial)}." if partial else ""
+    mixed = " Models met different attacks or remedies, so the order says little." if comparison.mixed else ""
+    return left_out + mixed
+
+
 def _tradeoff(comparison: Comparison, ranked: list[Group]) -> Figure:
-    place = _place(comparison, comparison.strictest)
+    place = comparison.place(comparison.strictest)
     pairs = [(g, g.share(0.0), g.share(comparison.strictest)) for g in ranked]
     rows = [_point(*pair) for pair in pairs]
     best = _front([row for row, (g, *_) in zip(rows, pairs, strict=True) if not g.doubt])
-    names = [row["network"] for row in best]
-    text = f"No network is ahead of {_listed(names)} in both (point estimates; the dotted line joins them)."
+    text = _front_text([row["network"] for row in best]) + _caution(comparison)
     columns = ("network", "training", CLEAN, f"robust, {place}")
     body = tuple((g.label, g.training, share_text(c), share_text(r)) for g, c, r in pairs)
     chart = tradeoff_chart(rows, best, place=place)
@@ -63,6 +72,7 @@ def _tradeoff(comparison: Comparison, ranked: list[Group]) -> Figure:
 def _point(group: Group, clean: Interval, robust: Interval) -> dict[str, Any]:
     return {
         "network": group.label,
+        "members": _members(group),
         "training": group.training,
         "clean": clean.value,
         "clean_low": clean.low,
@@ -84,14 +94,18 @@ def _ahead(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return min(gains) >= 0 and max(gains) > 0
 
 
-def _listed(names: list[str]) -> str:
+def _front_text(names: list[str]) -> str:
     if not names:
-        return "none that is trustworthy"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return "No network here is trustworthy, so there is no front."
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return (
+        f"No trustworthy network is ahead of {listed} in both (point estimates; the dotted line joins them)."
+    )
 
 
-def _place(comparison: Comparison, radius: float) -> str:
-    return f"{comparison.norm} {radius_text(radius, comparison.norm)}"
+def _members(group: Group) -> str:
+    """Return the names that a filter finds a group by."""
+    return " ".join(m.name for m in group.models)
 
 
 def _bounds(share: Interval) -> dict[str, float | int]:

@@ -190,7 +190,7 @@ class Study:
 
     def robust(self, lesson: Lesson, *, teachers: bool = False) -> Array:
         """Return the share of seeds (n,) in which each sample is robust: of the students, or of their teachers."""
-        return mean_mask(self._records(lesson, teachers), self.radius)
+        return mean_mask(self.records_of(lesson, teachers=teachers), self.radius)
 
     def gain(self, lesson: Lesson, other: Lesson, *, confidence: float = 0.95) -> Finding:
         """Return whether students of one lesson are more robust than those of another."""
@@ -231,7 +231,7 @@ class Study:
 
     def trained(self, lesson: Lesson) -> list[RunRecord]:
         """Return the networks of the students' family that were trained adversarially against their threat."""
-        students = self._records(lesson)
+        students = self.records_of(lesson)
         wanted = {(r.header.model.family, r.header.model.threat) for r in students}
         found = [
             r
@@ -247,7 +247,8 @@ class Study:
         refuse_other_attacks([*students, *found])
         return found
 
-    def _records(self, lesson: Lesson, teachers: bool = False) -> list[RunRecord]:
+    def records_of(self, lesson: Lesson, *, teachers: bool = False) -> list[RunRecord]:
+        """Return the students of a lesson, or their teachers; `NotTestedError` without, or with a doubtful one."""
         found = self.students.get(lesson, [])
         if not found:
             raise NotTestedError(f"{self.name}: needs a student: {lesson}")
@@ -258,7 +259,7 @@ class Study:
         return found
 
     def _clean(self, lesson: Lesson) -> Array:
-        masks: Array = np.mean([r.clean_mask() for r in self._records(lesson)], axis=0)
+        masks: Array = np.mean([r.clean_mask() for r in self.records_of(lesson)], axis=0)
         return masks
 
 

@@ -129,6 +129,14 @@ def test_tables_sort_by_the_number_in_a_column_and_back(visit):
     assert shown() == sorted(before, reverse=True)
 
 
+def test_radii_sort_by_size_however_they_are_written(visit):
+    page = visit().page
+    table = page.get_by_role("region", name="Paired comparison").locator("table")
+    table.get_by_role("button", name="linf radius").click()
+    shown = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert shown == ["8/255"] * 3 + ["0.1"] * 3
+
+
 def test_a_filter_leaves_the_rows_and_points_of_some_models(visit):
     seen = visit()
     page = seen.page
@@ -138,6 +146,10 @@ def test_a_filter_leaves_the_rows_and_points_of_some_models(visit):
     page.wait_for_function("() => document.querySelectorAll('#chart-ranking .mark-symbol path').length < 9")
     left = page.locator("tr[id^=model-]:visible th").all_inner_texts()
     assert left == [name for name in names if chosen in name] != names
+    assert page.get_by_role("status").inner_text() == "1 of 4 models are shown."
+    columns = page.locator("table.matrix thead th:visible")
+    assert [c.split()[0] for c in columns.all_inner_texts()] == ["check", chosen]
+    page.keyboard.press("Enter")
     page.get_by_role("searchbox").fill("")
     assert page.locator("tr[id^=model-]:visible").count() == len(names)
     assert seen.complaints == []
@@ -149,7 +161,7 @@ def test_a_chart_is_saved_as_a_file(visit, kind, start):
     figure = seen.page.locator("#chart-ranking")
     figure.locator("summary").click()
     with seen.page.expect_download() as download:
-        figure.get_by_role("button", name=kind).click()
+        figure.get_by_role("button", name=f"Save Accuracy of each network as {kind}").click()
     assert download.value.suggested_filename == f"ranking.{kind.lower()}"
     assert download.value.path().read_bytes().startswith(start)
     assert seen.complaints == []

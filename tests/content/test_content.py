@@ -14,7 +14,7 @@ from robustgeom.harness.evaluate import evaluate
 from robustgeom.harness.options import RunOptions
 from robustgeom.harness.suite import load_suite
 from robustgeom.models.card import read_card
-from robustgeom.models.load import load_model
+from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import noise_layers
 from robustgeom.records import load_record
 from robustgeom.report.readme import readmes
@@ -24,6 +24,7 @@ from robustgeom.training.recipe import read_family, read_recipe
 ROOT = content.content_root()
 MODELS, SUITES = content.names("model"), content.names("suite")
 CHECKED_ALWAYS = ("fmnist-cnn-standard", "fmnist-cnn-pgd-at")  # the others: make zoo-check
+STUDIES = {"logits"}  # reports on networks that a script in benchmarks/ makes
 RECORDS = sorted(f.parent for f in (ROOT / "reports").glob("*/runs/*/header.json"))
 
 
@@ -125,7 +126,8 @@ SHIFTS = {
     "family": {(False, 1), (True, 0)},
     "speech": {(False, 800), (True, 800)},
 }  # by whether training attacks
-FAMILY = {recipe.name: recipe for recipes in FAMILIES.values() for recipe in recipes}
+STUDENTS = read_family(ROOT / "zoo" / "students.toml")
+FAMILY = {recipe.name: recipe for recipes in (*FAMILIES.values(), STUDENTS) for recipe in recipes}
 
 
 @pytest.mark.parametrize("file", FAMILIES)
@@ -144,6 +146,19 @@ def test_the_recipes_of_a_family_are_matched(file):
 @pytest.mark.parametrize("name", sorted(set(FAMILY) & set(MODELS)))
 def test_models_of_the_family_were_trained_by_its_recipes(name):
     assert read_recipe(content.find("model", name).with_name("recipe.toml")) == FAMILY[name]
+
+
+@pytest.mark.parametrize("name", sorted({r.name for r in STUDENTS} & set(MODELS)))
+def test_students_of_the_zoo_name_their_teacher_and_what_it_knew(name):
+    card, recipe = read_card(name), FAMILY[name]
+    assert card.teacher.model == recipe.teacher.model in MODELS
+    assert card.teacher.digest == model_digest(load_model(card.teacher.model))
+    assert card.teacher.accuracy > 0.8
+    assert (card.teacher.robust_accuracy is None) == (recipe.objective.eps == 0)
+
+
+def test_at_least_four_students_ship():
+    assert len({r.name for r in STUDENTS} & set(MODELS)) >= 4
 
 
 def promises(name):
@@ -191,6 +206,7 @@ def test_there_is_a_committed_report():
 def test_committed_records_are_valid_and_match_the_zoo(folder):
     record = load_record(folder)
     assert record.header.status == "complete"
-    assert record.header.model.name in MODELS
+    ours = folder.parents[1].name in STUDIES or record.header.model.name in MODELS
+    assert ours, "networks of a report are the zoo's, or those of a study's script"
     assert record.header.dirty is False
     assert (folder.parents[1] / "report.html").is_file()

@@ -127,7 +127,7 @@ def test_overlap_of_normal_clouds_is_what_their_distance_says(distance):
     values = whole(found)
     errors = {r["measure"]: r["se"] for r in found if r["manifold"] == "all"}
     assert values["separability"] == pytest.approx(accuracy, abs=max(0.02, 4 * errors["separability"]))
-    assert values["overlap"] == pytest.approx(min(2 * (1 - accuracy), 1.0), abs=0.05)
+    assert values["overlap"] == pytest.approx(2 * (1 - accuracy), abs=0.05)
     assert values["shift"] == pytest.approx(distance, abs=0.15)
     assert len([r for r in found if r["measure"] == "overlap"]) == 7
 
@@ -143,3 +143,9 @@ def test_clouds_without_width_do_not_overlap():
         moved, names=["a", "b"], n_t=2, generator=Generator().manual_seed(0), head=HEAD, origin=still
     )
     assert (whole(found)["separability"], whole(found)["overlap"]) == (1.0, 0.0)
+
+
+def test_few_versions_are_refused_by_what_helps():
+    few = [torch.rand(4, 3, dtype=torch.float64) for _ in range(2)]
+    with pytest.raises(InputError, match="8 versions of an image or more, got 4; try more points"):
+        GEOMETRY["overlap"](few, names=["a", "b"], n_t=2, generator=Generator(), head=HEAD, origin=few)

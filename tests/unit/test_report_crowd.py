@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,26 +77,46 @@ def test_seeds_of_a_recipe_are_one_group_and_its_share_is_their_mean(make_record
     assert found[0].radii == [0.0, 8 / 255, 0.1]
 
 
+TAUGHT = {"objective": "kd_clean", "teacher": {**TEACHER, "manipulations": ["top_k"]}}
+
+
 @pytest.mark.parametrize(
-    "changes", [{"objective": "pgd_at", "threat": "linf 0.1"}, {"rho": 3.0, "noise": "keyed"}]
+    "changes",
+    [
+        {"objective": "pgd_at", "threat": "linf 0.1"},
+        {"rho": 3.0, "noise": "keyed"},
+        {"parameters": 11},
+        {"seed": 0},
+        {"digest": hashlib.sha256(b"net").hexdigest()},
+        TAUGHT,
+    ],
 )
 def test_names_alone_make_no_seeds(make_record, changes):
-    found = groups(
-        compare([make_record("net", fooled=FALLS), make_record("net-s1", fooled=FALLS, model=changes)])
-    )
+    second = make_record("net-s1", fooled=FALLS, model={"seed": 1, **changes})
+    found = groups(compare([make_record("net", fooled=FALLS), second]))
     assert [g.name for g in found] == ["net", "net-s1"]
     assert {len(g.models) for g in found} == {1}
 
 
-def test_a_network_that_is_there_twice_is_no_second_seed(make_record):
-    twice = [
-        make_record("net", fooled=FALLS),
-        make_record("net-s1", fooled=FALLS, model={"digest": "x" * 64}),
-    ]
-    same = [r for r in twice for _ in "ab"][1:3]
-    assert len(groups(compare(twice))) == 1
-    again = make_record("net-s1", fooled=FALLS, model={"digest": same[0].header.model.digest})
-    assert len(groups(compare([twice[0], again]))) == 2
+def test_networks_that_nobody_declared_are_never_seeds(make_record):
+    records = [make_record(f"vit-s{i}", fooled=FALLS, model={"family": "user", "seed": i}) for i in (8, 16)]
+    assert [g.name for g in groups(compare(records))] == ["vit-s8", "vit-s16"]
+
+
+def test_students_of_teachers_of_other_seeds_are_seeds(make_record):
+    def student(seed):
+        teacher = {**TEACHER, "model": f"big-s{seed}", "digest": f"t{seed}", "manipulations": ["top_k"]}
+        model = {"seed": seed, "objective": "kd_clean", "teacher": teacher}
+        return make_record(f"net-s{seed}", fooled=FALLS, model=model)
+
+    assert len(groups(compare([student(1), student(2)]))) == 1
+
+
+def test_seeds_that_agree_on_every_sample_have_an_interval_all_the_same(make_record):
+    fallen = {"pgd": (0.01,) * 4}
+    records = [make_record(n, fooled=fallen, model={"seed": i}) for i, n in enumerate(("n", "n-s1"))]
+    (group,) = groups(compare(records))
+    assert group.share(0.1) == wilson(0, 4)
 
 
 def test_the_ranking_is_by_the_strictest_radius_then_the_next_and_names_doubts(make_record):
@@ -109,7 +132,9 @@ def test_the_ranking_is_by_the_strictest_radius_then_the_next_and_names_doubts(m
     assert list(dict.fromkeys(row[0] for row in ranking.rows)) == ["strong (suspicious)", "middle", "weak"]
     assert ranking.rows[0][3:] == ("clean", "75.0 %", "30.1 %", "95.4 %", 4)
     # A figure that cannot be relied on has no place on the front.
-    assert "ahead of middle and weak in both" in tradeoff.finding
+    assert "No trustworthy network is ahead of middle and weak in both" in tradeoff.finding
+    assert "Left out as unfinished: partial." in tradeoff.finding
+    assert "different attacks" not in ranking.finding
 
 
 def test_the_front_leaves_out_who_is_behind_in_both(make_record):
@@ -123,6 +148,20 @@ def test_the_front_leaves_out_who_is_behind_in_both(make_record):
     _, tradeoff = ranking_figures(comparison)
     assert "ahead of robust and clean in both" in tradeoff.finding
     assert [row[0] for row in tradeoff.rows] == ["robust", "behind", "clean"]
+
+
+def test_where_nobody_is_trustworthy_there_is_no_front(make_record):
+    records = [make_record(n, fooled=FALLS, checks=[FAILED]) for n in "abc"]
+    assert ranking_figures(compare(records))[1].finding.startswith("No network here is trustworthy")
+
+
+def test_an_order_of_what_met_different_attacks_says_so(make_record):
+    records = [make_record(n, fooled={n: (9.0,) * 4}) for n in "abc"]
+    suite = records[0].header.suite.model_copy(update={"digest": "o" * 64})
+    other = replace(records[0], header=records[0].header.model_copy(update={"suite": suite}))
+    assert all(
+        "Models met different attacks" in f.finding for f in ranking_figures(compare([other, *records[1:]]))
+    )
 
 
 def test_two_networks_are_no_ranking(make_record):
@@ -139,7 +178,7 @@ def crowd(make_record, make_geometry):
                 fooled=FALLS,
                 checks=[FAILED if i == 4 else PASSED],
                 tables=geometry if i < 2 else {},
-                model={"threat": "linf 0.1"} if i > 6 else {},
+                model={"seed": i % 3, **({"threat": "linf 0.1"} if i > 6 else {})},
             )
             for i in range(MANY + 3)
         ]
@@ -155,7 +194,7 @@ def test_the_page_of_many_networks(crowd):
     assert f"{MANY + 2} of {MANY + 3} models passed all checks and have no column here" in page
     assert f"2 of {MANY + 3} models one by one: net0-s0, net0-s1" in page
     matrix = page[page.index('aria-label="Table of failure checks"') :]
-    assert matrix[: matrix.index("</thead>")].count('<th scope="col">') == 2
+    assert matrix[: matrix.index("</thead>")].count('<th scope="col"') == 2
     assert "What all records share" in page
 
 

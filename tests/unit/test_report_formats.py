@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -16,8 +17,9 @@ from robustgeom.records import CheckResult
 from robustgeom.report import compare
 from robustgeom.report.formats import FORMATS
 
-EVIL = 'a|b*_`<script>\\&%$#{~^"'
+EVIL = '[a|b*_`<script>\\&%$#{~^"'
 FALLS = {"pgd": (0.01, 0.05, 9.0, 9.0)}
+PASSED = CheckResult(name="masked", status="pass", value=0.0, message="fine")
 FAILED = CheckResult(name="masked", status="fail", value=1.0, message="masked", action="look")
 
 
@@ -25,9 +27,9 @@ FAILED = CheckResult(name="masked", status="fail", value=1.0, message="masked", 
 def comparison(make_record):
     return compare(
         [
-            make_record("net", fooled=FALLS),
+            make_record("net", fooled=FALLS, checks=[PASSED]),
             make_record(EVIL, fooled={"pgd": (9.0,) * 4}, checks=[FAILED]),
-            make_record("noisy", fooled=FALLS, model={"noise": "keyed", "rho": 1.0}),
+            make_record("noisy 😀", fooled=FALLS, model={"noise": "keyed", "rho": 1.0}),
         ]
     )
 
@@ -56,11 +58,11 @@ def test_latex_has_as_many_cells_in_each_row_and_every_special_character_escaped
     text = FORMATS["latex"](comparison)["comparison.tex"]
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {4}
-    assert rows[1].startswith("net & 75.0 [30.1, 95.4] & 50.0")
+    assert rows[1].startswith("net & 75.0 {[}30.1, 95.4] & 50.0")
     name = rows[2].split(" & 75.0")[0]
     assert name == (
-        r"a|b*\_`\textless{}script\textgreater{}\textbackslash{}\&\%\$\#\{\textasciitilde{}\textasciicircum{}"
-        '"'
+        r"{[}a\textbar{}b{*}\_`\textless{}script\textgreater{}\textbackslash{}\&\%\$\#\{\textasciitilde{}"
+        r"\textasciicircum{}\textquotedbl{}"
     )
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
 
@@ -76,9 +78,15 @@ def test_the_hub_reads_the_results_from_a_card(comparison):
     }
     assert {r.task_type for r in card.data.eval_results} == {"image-classification"}
     assert _cells(card.text)[1][0] == "net"
-    evil = yaml.safe_load(cards[f"{EVIL}.md"].split("---")[1])
-    assert evil["model-index"][0]["name"] == EVIL
     assert "Verdict of robustgeom: suspicious" in cards[f"{EVIL}.md"]
+
+
+def test_a_card_gives_leaderboards_no_robust_accuracy_that_cannot_be_relied_on(comparison):
+    cards = FORMATS["huggingface"](comparison)
+    for name in (EVIL, "noisy 😀"):  # suspicious, and without checks
+        facts = yaml.safe_load(cards[f"{name}.md"].split("\n---\n")[0])["model-index"][0]
+        assert facts["name"] == name
+        assert [m["type"] for m in facts["results"][0]["metrics"]] == ["accuracy"]
 
 
 def test_robustbench_entries_have_its_fields_and_claim_no_autoattack_that_was_not_run(comparison):
@@ -93,15 +101,51 @@ def test_robustbench_entries_have_its_fields_and_claim_no_autoattack_that_was_no
     )
     assert "autoattack_acc" not in net
     assert evil["unreliable"] is True
-    assert noisy["robustgeom"]["verdict"] == "trustworthy"
+    assert (noisy["robustgeom"]["verdict"], noisy["unreliable"]) == ("trustworthy (checks not run)", True)
 
 
-def test_a_run_of_autoattack_is_an_entry_with_its_accuracy(make_record):
-    record = make_record("net", fooled=FALLS)
-    suite = record.header.suite.model_copy(update={"name": "autoattack-linf"})
-    made = type(record)(record.header.model_copy(update={"suite": suite}), record.samples)
+@pytest.mark.parametrize(
+    ("name", "attacks", "entered"),
+    [
+        ("autoattack-linf", ("apgd-ce", "apgd-t", "fab-t", "square"), True),
+        ("autoattack-linf", ("apgd-ce", "apgd-t", "fab-t", "square", "mine"), False),
+        ("autoattack-lite", ("apgd-ce", "apgd-t", "fab-t", "square"), False),
+    ],
+)
+def test_only_the_whole_of_autoattack_and_nothing_else_is_entered_as_such(
+    make_record, name, attacks, entered
+):
+    record = make_record("net", fooled=dict.fromkeys(attacks, FALLS["pgd"]))
+    suite = record.header.suite.model_copy(update={"name": name})
+    made = replace(record, header=record.header.model_copy(update={"suite": suite}))
     entry = json.loads(FORMATS["robustbench"](compare([made]))["net.json"])
-    assert entry["autoattack_acc"] == "25.00"
+    assert entry.get("autoattack_acc") == ("25.00" if entered else None)
+
+
+def test_what_no_attack_has_met_gives_no_robust_accuracy(make_record):
+    record = make_record("net", fooled={}, grid=[0.0], headlines=[0.0], status="interrupted")
+    made = compare([record])
+    assert json.loads(FORMATS["robustbench"](made)["net.json"])["reported"] is None
+    assert _cells(FORMATS["markdown"](made)["comparison.md"])[0] == ["model", "clean", "verdict"]
+    assert "robust_accuracy" not in FORMATS["huggingface"](made)["net.md"]
+
+
+def test_tables_say_what_speaks_against_quoting_them(make_record):
+    records = [make_record("net", fooled=FALLS), make_record("cut", fooled=FALLS, status="interrupted")]
+    suite = records[0].header.suite.model_copy(update={"name": "strong-linf", "digest": "o" * 64})
+    records[0] = replace(records[0], header=records[0].header.model_copy(update={"suite": suite}))
+    text = FORMATS["markdown"](compare(records))["comparison.md"]
+    assert "worst of strong-linf, version 1 or quick-linf, version 1" in text
+    assert "Models met different attacks or remedies. A first look, not figures to quote." in text
+    body = _cells(text)[1:]
+    assert body[0][-1] == "trustworthy (checks not run)"
+    assert body[1][2].startswith("at most 50.0")
+
+
+def test_corruptions_have_another_leaderboard(make_record):
+    record = make_record("net", fooled=FALLS, norm="corruption")
+    with pytest.raises(InputError, match="evaluations in linf or l2, got corruption"):
+        FORMATS["robustbench"](compare([record]))
 
 
 def test_the_command_prints_one_file_and_writes_several(make_record, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import pytest
 from click.testing import CliRunner
@@ -64,6 +64,7 @@ def test_the_index_says_what_came_out_and_whom_not_to_rely_on(folder):
     assert json.loads((folder / "first" / "comparison.json").read_text())["summary"] in text.replace(
         "&lt;", "<"
     ).replace("&gt;", ">")
+    assert "without failure checks: a, b" in text or "without failure checks: b, a" in text
     assert "Claims:" not in text
 
 
@@ -82,6 +83,27 @@ def test_one_report_is_written_again_alone(folder):
     (folder / "second" / "report.html").unlink()
     assert run(folder / "second", "--again") == [str(folder / "second" / "report.html")]
     assert not (folder / "index.html").exists()
+
+
+def test_two_records_of_one_name_keep_their_places(make_record, tmp_path):
+    strong, weak = (
+        make_record("net", fooled={"pgd": (9.0,) * 4}),
+        make_record("net", fooled={"pgd": (0.01,) * 4}),
+    )
+    folder = tmp_path / "report"
+    for record, place in ((strong, "z"), (weak, "a")):
+        record.save(folder / "runs" / place)
+    run(folder / "runs" / "z", folder / "runs" / "a", "--baseline", "net", "--out", folder)
+    before = contents(folder)
+    run(folder, "--again")
+    assert contents(folder) == before
+
+
+def test_a_report_without_its_records_is_left_as_it_is(folder):
+    rmtree(folder / "first" / "runs")
+    before = (folder / "first" / "report.html").read_bytes()
+    assert run(folder, "--again") == [str(folder / "second" / "report.html"), str(folder / "index.html")]
+    assert (folder / "first" / "report.html").read_bytes() == before
 
 
 def test_what_is_no_report_is_refused(folder, tmp_path):

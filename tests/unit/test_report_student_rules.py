@@ -217,7 +217,7 @@ def test_the_sheet_has_a_row_a_lesson_and_differences_to_untouched_logits(study)
     ("student", "teacher", "words"),
     [
         (0.6, 0.8, "are behind adversarial training"),
-        (0.8, 0.9, "are level with adversarial training"),
+        (0.8, 0.9, "are not measurably apart from adversarial training"),
         (0.9, 0.95, "are ahead of adversarial training"),
     ],
 )
@@ -232,6 +232,13 @@ def test_students_on_attacked_inputs_stand_beside_adversarial_training_of_their_
     assert "(peer)" in sentence
     assert f"{100 * student:.1f} % against 80.0 %" in sentence
     assert ("no measurable lead to pass on" in sentence) == (teacher <= 0.8)
+
+
+def test_teachers_that_are_the_networks_compared_with_are_said_to_be(network):
+    peer = network("peer", 0.8, **AT)
+    pupil = network("pupil", 0.7, **taught("peer", method="rslad", threat=AT["threat"]))
+    ((_, _, (sentence,)),) = lesson_sheets([peer, pupil])
+    assert sentence.endswith("Those networks are their teachers.")
 
 
 def test_without_a_lead_of_the_teachers_the_page_says_that_there_was_little_to_gain(network):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from robustgeom.report.compare import Comparison, ModelResult
-from robustgeom.report.formats.markdown import markdown
+from robustgeom.report.formats.markdown import escaped, markdown
 from robustgeom.stats import Interval
-from robustgeom.words import radius_text
 
 __all__ = ["huggingface"]
 
@@ -15,7 +14,8 @@ __all__ = ["huggingface"]
 def huggingface(comparison: Comparison) -> dict[str, str]:
     """Return {"NAME.md": a model card} a model: metadata, the verdict, and the table of all models compared.
 
-    Figures in the metadata are shares in [0, 1]. JSON strings are YAML's too, so no name can end one.
+    Figures in the metadata are shares in [0, 1]. What is not trustworthy or not finished gives no robust accuracy
+    there, as leaderboards read nothing else. JSON strings are YAML's too, so no name can end one.
     """
     table = markdown(comparison)["comparison.md"]
     return {f"{m.name}.md": _card(comparison, m, table) for m in comparison.models}
@@ -25,15 +25,13 @@ def _card(comparison: Comparison, model: ModelResult, table: str) -> str:
     header = model.record.header
     task = "audio-classification" if header.data.sound else "image-classification"
     metrics = [_metric("accuracy", "accuracy", model.accuracy)]
-    for radius, share in model.robust.items():
-        place = f"{comparison.norm} {radius_text(radius, comparison.norm)}"
-        metrics.append(_metric("robust_accuracy", f"robust accuracy, {place}", share))
+    sound = model.verdict.trustworthy and model.checks and not model.partial
+    for radius, share in model.robust.items() if sound else ():
+        metrics.append(_metric("robust_accuracy", f"robust accuracy, {comparison.place(radius)}", share))
     lines = [
         "---",
         "tags:",
         *(f"- {tag}" for tag in (task, "adversarial-robustness", "robustgeom")),
-        "datasets:",
-        f"- {_quoted(header.data.name)}",
         "model-index:",
         f"- name: {_quoted(model.name)}",
         "  results:",
@@ -47,9 +45,9 @@ def _card(comparison: Comparison, model: ModelResult, table: str) -> str:
         *(line for metric in metrics for line in metric),
         "---",
         "",
-        f"# {_heading(model.name)}",
+        f"# {escaped(model.name)}",
         "",
-        f"Verdict of robustgeom: {_heading(str(model.verdict))}.",
+        f"Verdict of robustgeom: {escaped(str(model.verdict))}{'' if model.checks else ' (checks not run)'}.",
         "",
         table,
     ]
@@ -61,8 +59,4 @@ def _metric(kind: str, name: str, share: Interval) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)
-
-
-def _heading(text: str) -> str:
-    return " ".join(text.replace("<", "\\<").split())
+    return json.dumps(text, ensure_ascii=False)

@@ -11,6 +11,10 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after a row's end it would be that one's argument, as would a star
+    "*": "{*}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},

@@ -21,7 +21,7 @@
   let specs = {};
 
   // Charts and their library are kept deflated, which halves the page; the library's text has a hash in the policy.
-  function inflated(id) {
+  async function inflated(id) {
     const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
   }
@@ -32,12 +32,18 @@
   }
   // Views by chart, so that they can be filtered and saved.
   const views = new Map();
+  function fail(place, error) {
+    place.textContent = "This chart could not be drawn; its numbers are in the table below.";
+    console.error(error);
+  }
   function draw(place, wanted) {
     const spec = wanted ? filtered(specs[place.dataset.chart], wanted) : specs[place.dataset.chart];
-    return window.vegaEmbed(place, spec, options).then((found) => views.set(place.dataset.chart, found.view));
+    return window.vegaEmbed(place, spec, options)
+      .then((found) => views.set(place.dataset.chart, found.view)).catch((error) => fail(place, error));
   }
   function filtered(spec, wanted) {
-    const copy = structuredClone(spec), kept = (row) => !(row.network || row.model) || wanted(row.network || row.model);
+    const named = (row) => row.members || row.network || row.model;
+    const copy = structuredClone(spec), kept = (row) => !named(row) || wanted(named(row));
     for (const part of [copy, ...(copy.layer || [])]) {
       if (part.data && part.data.values) { part.data.values = part.data.values.filter(kept); }
     }
@@ -45,14 +51,14 @@
     return copy;
   }
   const places = Array.from(document.querySelectorAll("[data-chart]"));
-  function fail(place, error) {
-    place.textContent = "This chart could not be drawn; its numbers are in the table below.";
-    console.error(error);
-  }
   Promise.all([inflated("specs"), inflated("library").then(run)]).then(([text]) => { specs = JSON.parse(text); }).then(
-    () => Promise.all(places.map((place) => draw(place).catch((error) => fail(place, error)))),
+    () => Promise.all(places.map((place) => draw(place))),
     (error) => places.forEach((place) => fail(place, error)),
-  ).then(() => { document.documentElement.dataset.charts = "drawn"; });
+  ).then(() => {
+    document.querySelectorAll("button[data-view]").forEach((b) => { b.disabled = !views.has(b.dataset.view); });
+    if (box && box.value) { choose(); }
+    document.documentElement.dataset.charts = "drawn";
+  });
 
   // Charts as files: the drawing, and the numbers behind it.
   function save(name, data, type) {
@@ -60,7 +66,7 @@
     link.href = URL.createObjectURL(new Blob([data], { type: type }));
     link.download = name;
     link.click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
   function cells(row) {
     return Array.from(row.cells, (cell) => '"' + cell.textContent.trim().replaceAll('"', '""') + '"').join(",");
@@ -83,34 +89,41 @@
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = kind.toUpperCase();
+      button.ariaLabel = "Save " + figure.querySelector("strong").firstChild.textContent.trim() + " as " + button.textContent;
+      if (kind !== "csv") { button.dataset.view = place.dataset.chart; }
       button.addEventListener("click", () => files[kind](figure, place.dataset.chart));
       bar.append(button, " ");
     }
     figure.querySelector("summary").after(bar);
   }
 
-  // Only some models: every row, section and point of the others goes.
-  const box = document.getElementById("filter");
+  // Only some models: rows, columns, sections and points of the others go.
+  const box = document.getElementById("filter"), told = document.getElementById("filtered");
+  const byModel = ["accuracy", "ranking", "tradeoff"];
+  function choose() {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = (names) => !words.length || words.some((word) => names.toLowerCase().includes(word));
+    document.querySelectorAll("[data-model]").forEach((part) => { part.hidden = !wanted(part.dataset.model); });
+    const rows = Array.from(document.querySelectorAll("tr[id^=model-]")), left = rows.filter((row) => !row.hidden);
+    told.textContent = words.length ? left.length + " of " + rows.length + " models are shown." : "";
+    places.filter((place) => byModel.includes(place.dataset.chart) && views.has(place.dataset.chart))
+      .forEach((place) => draw(place, wanted));
+  }
   if (box) {
     box.closest("form").hidden = false;
-    box.addEventListener("input", () => {
-      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const wanted = (name) => !words.length || words.some((word) => name.toLowerCase().includes(word));
-      document.querySelectorAll("[data-model]").forEach((part) => { part.hidden = !wanted(part.dataset.model); });
-      const many = (spec) => JSON.stringify(spec).search(/"(network|model)":"/) >= 0;
-      places.filter((place) => views.has(place.dataset.chart) && many(specs[place.dataset.chart]))
-        .forEach((place) => draw(place, wanted));
-    });
+    box.closest("form").addEventListener("submit", (event) => event.preventDefault());
+    box.addEventListener("input", choose);
   }
 
   // Tables by any of their columns: up, down, and by number where cells begin with one.
   function value(row, column) {
     const text = row.cells[column] ? row.cells[column].textContent.trim() : "";
-    const number = parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
+    const plain = text.replaceAll(",", "").replace("\u2212", "-"), parts = plain.match(/^([\d.]+)\/([\d.]+)/);
+    const number = parts ? parts[1] / parts[2] : parseFloat(plain);
     return Number.isNaN(number) ? text : number;
   }
   function order(a, b) {
-    if (typeof a === typeof b) { return typeof a === "number" ? a - b : a.localeCompare(b); }
+    if (typeof a === typeof b) { return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }); }
     return typeof a === "number" ? -1 : 1;
   }
   for (const table of document.querySelectorAll("table.sortable")) {
