@@ -117,10 +117,18 @@ def test_what_cannot_be_distilled_is_refused_before_training(run, tmp_path, said
 
 
 def test_the_student_is_trained_like_the_network_that_is_named():
-    found = distillation("fmnist-resnet-pgd-at", "fmnist-cnn-standard", name="s", eps="8/255", epochs=3)
+    found = distillation(
+        "fmnist-resnet-pgd-at", "fmnist-cnn-standard", name="s", eps="8/255", epochs=3, lr=0.02
+    )
     assert (found.objective.name, found.objective.norm) == ("rslad", "linf")
     assert found.objective.eps == pytest.approx(8 / 255)
-    assert (found.optimiser.epochs, found.optimiser.batch_size, found.family) == (3, 256, "fmnist-cnn")
+    optimiser = found.optimiser
+    assert (optimiser.epochs, optimiser.lr, optimiser.batch_size, found.family) == (
+        3,
+        0.02,
+        256,
+        "fmnist-cnn",
+    )
     assert (found.augmentation.shift, found.teacher.model) == (1, "fmnist-resnet-pgd-at")
     assert companions(found) == ["fmnist-cnn-pgd-at", "fmnist-cnn-standard"]
     alone = untaught(found, "alone")

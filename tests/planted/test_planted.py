@@ -59,7 +59,7 @@ def test_every_planted_defense_has_a_right_check():
     assert set(RIGHT) | {"probabilities"} == set(PLANTED)
 
 
-LONGEST = {"k-winners", "clipped-gradient-front-end"}
+LONGEST = {"k-winners", "clipped-gradient-front-end", "dead-zone", "zeroth-order-loop", "tiny-steps"}
 
 
 @pytest.mark.parametrize(
