@@ -119,7 +119,8 @@ def _setting(facts: dict[str, Any]) -> str:
         if threat["measure"] == "snr":
             under += f", {radius_text(threat['radius'], 'snr')} below a clip of median norm"
     model, data = facts["model"]["name"], f"{facts['data']['name']} ({facts['data']['split']})"
-    return f"{model} on {data}{under}; {asked['n_t']} probes, seed {asked['seed']}; ± standard error of the probes"
+    error = "of the probes, of overlap over images" if "overlap" in asked["geometry"] else "of the probes"
+    return f"{model} on {data}{under}; {asked['n_t']} probes, seed {asked['seed']}; ± standard error {error}"
 
 
 def _print_condition(condition: str, rows: list[dict[str, Any]]) -> None:

@@ -85,7 +85,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     script, library = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _library()
     common, own = provenance(comparison.models)
     records = [m.record for m in comparison.models]
-    place = f"{comparison.norm} {radius_text(comparison.strictest, comparison.norm)}"
+    place = comparison.place(comparison.strictest)
     context = {
         "comparison": comparison,
         "many": len(comparison.models) > MANY,

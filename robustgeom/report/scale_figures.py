@@ -9,7 +9,7 @@ from robustgeom.report.charts import sweep_chart
 from robustgeom.report.compare import Comparison
 from robustgeom.report.figures import Figure
 from robustgeom.stats import Interval
-from robustgeom.words import percent, radius_text
+from robustgeom.words import percent
 
 __all__ = ["scale_figures", "scale_sweep"]
 
@@ -39,7 +39,7 @@ def scale_figures(comparison: Comparison) -> list[Figure]:
         sweeps = {m.name: scale_sweep(m.record, radius) for m in comparison.models}
         sweeps = {name: sweep for name, sweep in sweeps.items() if sweep}
         if sweeps:
-            place = f"{comparison.norm} {radius_text(radius, comparison.norm)}"
+            place = comparison.place(radius)
             found.append(_figure(sweeps, place, index))
     return found
 

@@ -9,7 +9,7 @@ from robustgeom.report.compare import Comparison
 from robustgeom.report.figures import Figure
 from robustgeom.report.findings import shares
 from robustgeom.report.sweep import Sweep, sweeps
-from robustgeom.words import percent, radius_text
+from robustgeom.words import percent
 
 __all__ = ["sweep_figures"]
 
@@ -21,9 +21,7 @@ def sweep_figures(comparison: Comparison) -> list[Figure]:
 
 
 def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
-    conditions = {"clean": 0.0} | {
-        f"{comparison.norm} {radius_text(r, comparison.norm)}": r for r in comparison.headlines
-    }
+    conditions = {"clean": 0.0} | {comparison.place(r): r for r in comparison.headlines}
     rows: list[dict[str, Any]] = []
     seeds: list[dict[str, Any]] = []
     for condition, radius in conditions.items():
