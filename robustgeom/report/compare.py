@@ -16,6 +16,7 @@ from robustgeom.files import write_text
 from robustgeom.records import CLEAN, CheckResult, RunRecord, SuiteInfo, Verdict
 from robustgeom.report.claims import Claim, ClaimResult, judge
 from robustgeom.report.export import as_json, csv_tables, model_rows
+from robustgeom.report.findings import met
 from robustgeom.report.yields import AttackYield, attack_yields
 from robustgeom.stats import Interval, bootstrap, mcnemar
 from robustgeom.words import p_text, radius_text
@@ -95,17 +96,13 @@ class Comparison:
     @property
     def suites(self) -> tuple[str, ...]:
         """The suites that the models met, with their versions."""
-        met = [m.record.header.suite for m in self.models]
-        return tuple(dict.fromkeys(f"{s.name}, version {s.version}" for s in met))
+        suites = [m.record.header.suite for m in self.models]
+        return tuple(dict.fromkeys(f"{s.name}, version {s.version}" for s in suites))
 
     @property
     def mixed(self) -> bool:
         """Whether the models met different attacks or remedies, so that an order among them says little."""
-        met = {
-            (m.record.header.suite.digest, frozenset(r.attack for r in m.record.header.remedies))
-            for m in self.models
-        }
-        return len(met) > 1
+        return len({met(m.record) for m in self.models}) > 1
 
     @property
     def summary(self) -> str:

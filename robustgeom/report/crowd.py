@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustgeom.records import ModelInfo
 from robustgeom.report.compare import Comparison, ModelResult
-from robustgeom.report.findings import is_standard
+from robustgeom.report.findings import is_standard, met
 from robustgeom.report.tables import analyzer_rows
 from robustgeom.stats import Interval, bootstrap, wilson
 
@@ -42,6 +42,11 @@ class Group:
     def label(self) -> str:
         """The name, with the doubt about it."""
         return f"{self.name} ({self.doubt})" if self.doubt else self.name
+
+    @property
+    def members(self) -> str:
+        """The names of all, which a filter finds the group by."""
+        return " ".join(m.name for m in self.models)
 
     @property
     def radii(self) -> list[float]:
@@ -113,7 +118,7 @@ def _grouped(name: str, models: list[ModelResult]) -> list[Group]:
 
 def _recipe(model: ModelResult) -> tuple[object, ...]:
     """Return what networks of one group have in common; of networks that nobody declared, what none shares."""
-    header, known = model.record.header, model.record.header.model
+    known = model.record.header.model
     if known.family == "user":
         return (known.digest,)
     how = (
@@ -129,5 +134,4 @@ def _recipe(model: ModelResult) -> tuple[object, ...]:
     if (teacher := known.teacher) is not None:
         names = (SEED.sub("", teacher.model), SEED.sub("", teacher.other))
         taught = (*names, teacher.settings, *teacher.manipulations)
-    met = (header.suite.digest, frozenset(r.attack for r in header.remedies), model.status, *model.robust)
-    return (*how, *taught, *met)
+    return (*how, *taught, *met(model.record), model.status, *model.robust)

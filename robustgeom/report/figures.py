@@ -58,7 +58,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
         together = groups(comparison)
         curves = {g.label: tuple((r, g.share(r)) for r in g.radii) for g in together}
         crowd["kinds"] = {g.label: g.training for g in together}
-        crowd["members"] = {g.label: " ".join(m.name for m in g.models) for g in together}
+        crowd["members"] = {g.label: g.members for g in together}
     chart = accuracy_chart(
         curves, norm=comparison.norm, headlines=comparison.headlines, scale=scale, unit=unit, **crowd
     )

@@ -15,6 +15,7 @@ __all__ = [
     "NotTestedError",
     "is_standard",
     "mean_mask",
+    "met",
     "refuse_doubtful",
     "refuse_other_attacks",
     "refuse_other_samples",
@@ -56,7 +57,7 @@ def refuse_other_samples(records: list[RunRecord]) -> None:
 def refuse_other_attacks(records: list[RunRecord]) -> None:
     """Raise `NotTestedError` where records met different attacks, or two are of the same network."""
     for record in records:
-        if _met(record) != _met(records[0]):
+        if met(record) != met(records[0]):
             names = f"{records[0].name} and {record.name}"
             raise NotTestedError(f"{names} met different attacks or remedies")
     refuse_twins(records)
@@ -69,7 +70,7 @@ def refuse_twins(records: list[RunRecord]) -> None:
             raise NotTestedError(f"{record.name} is there twice: one network is no second seed")
 
 
-def _met(record: RunRecord) -> tuple[object, ...]:
+def met(record: RunRecord) -> tuple[object, ...]:
     """Return what decides what a record met; of noise draws the suite says how many, for networks with noise."""
     header = record.header
     return (header.suite.digest, frozenset(r.attack for r in header.remedies))

@@ -34,7 +34,7 @@ def _ranking(comparison: Comparison, ranked: list[Group]) -> Figure:
     places = {CLEAN: 0.0} | {comparison.place(r): r for r in comparison.headlines}
     found = [(g, condition, g.share(radius)) for g in ranked for condition, radius in places.items()]
     rows = [
-        {"network": g.label, "members": _members(g), "condition": condition, "seeds": len(g.models)}
+        {"network": g.label, "members": g.members, "condition": condition, "seeds": len(g.models)}
         | _bounds(share)
         for g, condition, share in found
     ]
@@ -72,7 +72,7 @@ def _tradeoff(comparison: Comparison, ranked: list[Group]) -> Figure:
 def _point(group: Group, clean: Interval, robust: Interval) -> dict[str, Any]:
     return {
         "network": group.label,
-        "members": _members(group),
+        "members": group.members,
         "training": group.training,
         "clean": clean.value,
         "clean_low": clean.low,
@@ -101,11 +101,6 @@ def _front_text(names: list[str]) -> str:
     return (
         f"No trustworthy network is ahead of {listed} in both (point estimates; the dotted line joins them)."
     )
-
-
-def _members(group: Group) -> str:
-    """Return the names that a filter finds a group by."""
-    return " ".join(m.name for m in group.models)
 
 
 def _bounds(share: Interval) -> dict[str, float | int]:
