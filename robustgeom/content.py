@@ -1,4 +1,4 @@
-"""Where attacks/, zoo/ and reports/ live; never the working directory by accident.
+"""Where attacks/, zoo/, studies/ and reports/ live; never the working directory by accident.
 
 Order: the folder in ROBUSTGEOM_CONTENT, the copy inside the installed package, the checkout around the package.
 """
@@ -17,6 +17,7 @@ _PATTERNS = {
     "suite": "attacks/suites/{}.toml",
     "attack card": "attacks/cards/{}.toml",
     "model": "zoo/{}/card.toml",
+    "study": "studies/{}.toml",
 }
 
 
@@ -35,7 +36,7 @@ def content_root() -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """Return the sorted names of all content of a kind: suite, attack card or model.
+    """Return the sorted names of all content of a kind: suite, attack card, model or study.
 
     >>> "quick-linf" in names("suite")
     True

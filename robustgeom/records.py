@@ -28,6 +28,7 @@ from robustgeom.intact import check_tables
 from robustgeom.schema import (
     ADVERSARIAL_SCHEMA,
     ANALYZER_COLUMNS,
+    ATTACHED,
     CERTIFICATE_SCHEMA,
     CLEAN,
     SAMPLE_SCHEMA,
@@ -316,7 +317,8 @@ class RunRecord:
         header["model"].pop("reference")
         header["arguments"] = {}
         digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-        for name, table in sorted({"samples": self.samples, **self.tables}.items()):
+        own = {name: table for name, table in self.tables.items() if name not in ATTACHED}
+        for name, table in sorted({"samples": self.samples, **own}.items()):
             kept = table.drop_columns(["seconds"]) if "seconds" in table.column_names else table
             digest.update(
                 name.encode() + json.dumps(kept.to_pydict(), sort_keys=True, default=bytes.hex).encode()

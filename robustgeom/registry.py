@@ -140,6 +140,7 @@ MEASURES: dict[str, Measure] = {
         Measure("cloud_center_alignment", "absolute cosine", 0, 1, None, "between class means"),
         Measure("cloud_axis_alignment", "overlap", 0, 1, None, "of leading covariances"),
         Measure("cloud_center_axis_alignment", "share", 0, 1, None, "variance along another's centre"),
+        Measure("width", "centre norms", 0, math.inf, False, "radius times the root of dimension"),
         Measure("separability", "accuracy", 0, 1, None, "of a line between changed and unchanged versions"),
         Measure("overlap", "share", 0, 2, None, "of changed and unchanged versions, 2 (1 - separability)"),
         Measure("shift", "standard deviations", -math.inf, math.inf, None, "between those versions' means"),

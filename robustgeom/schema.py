@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "ADVERSARIAL_SCHEMA",
     "ANALYZER_COLUMNS",
+    "ATTACHED",
     "CERTIFICATE_SCHEMA",
     "CLEAN",
     "PLAIN_FRONT_ENDS",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+ATTACHED = ("analyses", "stimuli", "study")
+"""Tables that reports join to a record in memory, from analyses of the same network; no part of the record itself."""
 CLEAN = "clean"
 """What stands in place of an attack's name for decisions without attack."""
 

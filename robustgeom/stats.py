@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustgeom.errors import InputError
 
-__all__ = ["Interval", "bootstrap", "clopper_pearson", "exceeds", "log_evidence", "mcnemar", "wilson"]
+__all__ = [
+    "Interval",
+    "bootstrap",
+    "clopper_pearson",
+    "exceeds",
+    "log_evidence",
+    "mcnemar",
+    "spearman",
+    "wilson",
+]
 
 
 @dataclass(frozen=True)
@@ -163,3 +172,28 @@ def exceeds(count: int, n: int, rate: float, *, fewest: int = 3, level: float = 
     from scipy.stats import binom  # half a second, which `robustgeom --help` need not wait for
 
     return bool(binom.sf(count - 1, n, rate) < level)
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Spearman's rank correlation in [-1, 1] of two series (n,); 0 where one is flat.
+
+    Ties share their mean rank. Raises `InputError` where lengths differ, there are fewer than two, or a number is not
+    finite.
+
+    >>> spearman([1, 2, 3, 4], [10, 30, 20, 40])
+    0.8
+    """
+    pair = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 1 or len(pair[0]) < 2 or not np.isfinite(pair).all():
+        got = f"shapes {pair[0].shape} and {pair[1].shape}"
+        raise InputError("two finite series of one length, two or more", got=got, fix="pairing them")
+    a, b = (_ranks(values) for values in pair)
+    a, b = a - a.mean(), b - b.mean()
+    scale = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / scale if scale > 0 else 0.0
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks

@@ -15,7 +15,7 @@ from robustgeom.cli.output import print_summary
 from robustgeom.cli.progress import Display
 from robustgeom.refs import is_reference, source_of, without_folders
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "folder_names"]
 
 
 @click.command()
@@ -86,7 +86,7 @@ def evaluate(
         where = folder.path / "runs", str(folder.journal)
         specs = [
             JobSpec(model, data, suite, str(where[0] / name), options, arguments, where[1])
-            for model, name in zip(models, _folder_names(models), strict=True)
+            for model, name in zip(models, folder_names(models), strict=True)
         ]
         code = _run(specs, folder, jobs)
     sys.exit(code)
@@ -110,7 +110,8 @@ def _refuse_early(models: tuple[str, ...], suite: str, options: dict[str, Any]) 
         load_model(model)
 
 
-def _folder_names(models: tuple[str, ...]) -> list[str]:
+def folder_names(models: tuple[str, ...]) -> list[str]:
+    """Return a name of a folder for each model, numbered where two would be the same."""
     names = list(map(_folder_name, models))
     return [n if names.count(n) == 1 else f"{n}-{i + 1}" for i, n in enumerate(names)]
 

@@ -28,7 +28,7 @@ def export(runs: tuple[Path, ...], form: str, out: Path | None) -> None:
     from robustgeom.report import compare
     from robustgeom.report.formats import FORMATS
 
-    made = FORMATS[form](compare([record for run in runs for record in records_in(run)]))
+    made = FORMATS[form](compare(records_in(*runs)))
     if out is None:
         if len(made) > 1:
             raise InputError(

@@ -19,6 +19,7 @@ __all__ = ["ls"]
 _COLUMNS = {
     "models": ("model", ("name", "family", "threat", "rho", "data")),
     "suites": ("suite", ("name", "version", "norm", "n", "description")),
+    "studies": ("study", ("name", "data", "suite", "n", "description")),
     "attacks": ("attack card", ("name", "kind", "access", "norms", "paper")),
 }
 
@@ -27,7 +28,7 @@ _COLUMNS = {
 @click.argument("kind", type=click.Choice([*_COLUMNS, "zoo", "data"]), default="models")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(kind: str, *, as_json: bool) -> None:
-    """List models, suites, attacks, data sets, or the zoo's models with their figures."""
+    """List models, suites, attacks, studies, data sets, or the zoo's models with their figures."""
     rows = _data() if kind == "data" else _zoo() if kind == "zoo" else _rows(*_COLUMNS[kind])
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -19,6 +19,7 @@ from robustgeom.cli.export import export
 from robustgeom.cli.ls import ls
 from robustgeom.cli.report import report
 from robustgeom.cli.show import show
+from robustgeom.cli.study import study
 from robustgeom.cli.train import train
 from robustgeom.cli.verify import verify
 from robustgeom.errors import UserError
@@ -35,7 +36,22 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (evaluate, analyze, report, export, ls, show, cp, check, doctor, train, distill, verify, download)
+_COMMANDS = (
+    evaluate,
+    analyze,
+    study,
+    report,
+    export,
+    ls,
+    show,
+    cp,
+    check,
+    doctor,
+    train,
+    distill,
+    verify,
+    download,
+)
 for _command in _COMMANDS:
     cli.add_command(_command)
 

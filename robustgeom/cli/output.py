@@ -30,14 +30,16 @@ __all__ = [
 _NAME_WIDTH = 22  # what 80 columns leave for a model's name; longer ones are folded
 
 
-def write_page(records: list[RunRecord], folder: Path, *, baseline: str | None = None) -> Path:
+def write_page(
+    records: list[RunRecord], folder: Path, *, baseline: str | None = None, study: str = ""
+) -> Path:
     """Write report.html, comparison.json and the CSV tables into `folder`; return the page.
 
     Everything is worked out before anything is written, so that a refusal or Ctrl-C leaves what was there.
     """
     from robustgeom.report import CLAIMS, compare, render
 
-    comparison = compare(records, baseline=baseline, claims=CLAIMS)
+    comparison = compare(records, baseline=baseline, claims=CLAIMS, study=study)
     page = render(comparison, _inputs)
     comparison.save_json(folder / "comparison.json")
     comparison.to_csv(folder)

@@ -17,14 +17,14 @@ from robustgeom.words import radius_text
 
 __all__ = ["show"]
 
-_KINDS = ("model", "suite", "attack card")
+_KINDS = ("model", "suite", "attack card", "study")
 
 
 @click.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (a record's header).")
 def show(name: str, *, as_json: bool) -> None:
-    """Show a model's card, a suite, an attack's card, or the record or trained model in a folder.
+    """Show a model's card, a suite, a study, an attack's card, or the record or trained model in a folder.
 
     NAME may say what it is of, as zoo/NAME, suite/NAME and recipe/NAME do for `robustgeom cp`.
     """

@@ -89,10 +89,10 @@ def _evaluated(spec: JobSpec, progress: Progress | None) -> RunRecord:
     )
 
 
-def run_jobs(
-    specs: Iterable[JobSpec], executor: Executor, *, work: Callable[[JobSpec], str] = run_job
-) -> list[str]:
+def run_jobs(specs: Iterable[Any], executor: Executor, *, work: Callable[[Any], str] = run_job) -> list[str]:
     """Run all jobs on an executor, each by `work`; return their records' paths in order.
+
+    A job is a `JobSpec`, or another spec with a place `out`, as `work` takes it.
 
     A job whose worker died, or that failed in another way than by a mistake of the user's, is tried three times.
     Raises `JobsUnfinished` once all others have ended.

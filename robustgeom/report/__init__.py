@@ -1,6 +1,7 @@
 """Comparison reports: from run records to tables, claims and one page; no torch."""
 
-from robustgeom.report.claims import CLAIMS, Claim, ClaimResult, judge
+from robustgeom.report.claim_list import CLAIMS
+from robustgeom.report.claims import Claim, ClaimResult, judge
 from robustgeom.report.compare import Comparison, compare
 from robustgeom.report.html import render, write_report
 

@@ -191,29 +191,50 @@ def sweep_chart(
     *,
     by: str = "rho",
     title: str = "noise variance over signal variance, rho",
+    measure: str = "accuracy",
+    others: Sequence[dict[str, Any]] = (),
 ) -> alt.LayerChart | alt.FacetChart:
-    """Chart accuracy against levels of something: a line with error bars a condition, a small point a training seed.
+    """Chart a measure against levels of something: a line with error bars a condition, a small point a training seed.
 
-    `rows`: the level, called `by`, condition, value, low, high, n; `seeds`: level, condition, value, model. Levels
-    stand side by side in their order, since they go up by factors.
+    `rows`: the level, called `by`, condition, value, low, high, n; `seeds`: level, condition, value, model; `others`:
+    network, condition, value of networks without a level, drawn across. Accuracies are shares in [0, 1]. Levels stand
+    side by side in their order, since they go up by factors.
     """
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
+    share = measure == "accuracy"
+    form = ".1%" if share else ".3g"
     x = alt.X(f"{by}:O", title=title).axis(labelAngle=0)
-    y = alt.Y("value:Q", title="accuracy").axis(format="%").scale(domain=[0, 1])
+    y = alt.Y("value:Q", title=axis_title(measure))
+    y = y.axis(format="%").scale(domain=[0, 1]) if share else y
     base = alt.Chart(data(rows)).encode(x=x, color=colour(conditions))
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash(conditions))
-    bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title="accuracy"), y2="high:Q")
-    shares = [alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "low", "high")]
+    bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title=axis_title(measure)), y2="high:Q")
+    shares = [alt.Tooltip(f"{c}:Q", format=form) for c in ("value", "low", "high")]
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=y, shape=shape(conditions), tooltip=["condition:N", f"{by}:O", *shares, "n:Q"]
     )
-    if not seeds:
-        return alt.layer(bars, line, points).properties(width="container", height=300)
-    each = alt.Chart(data(list(seeds))).encode(x=x, y=y, color=colour(conditions))
-    dots = each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
-        tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=".1%")]
-    )
-    return alt.layer(bars, line, dots, points).properties(width="container", height=300)
+    layers = [*_across(others, y, conditions, form), bars, line, points]
+    if seeds:
+        each = alt.Chart(data(list(seeds))).encode(x=x, y=y, color=colour(conditions))
+        layers.append(
+            each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
+                tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=form)]
+            )
+        )
+    return alt.layer(*layers).properties(width="container", height=300)
+
+
+def _across(
+    others: Sequence[dict[str, Any]], y: alt.Y, conditions: Sequence[str], form: str
+) -> list[alt.Chart]:
+    """Return thin lines across, each with the name of its network at the left end."""
+    if not others:
+        return []
+    base = alt.Chart(data(list(others))).encode(y=y, color=colour(conditions))
+    tooltip = ["network:N", "condition:N", alt.Tooltip("value:Q", format=form)]
+    rules = base.mark_rule(strokeWidth=1, strokeDash=[2, 3], opacity=0.8).encode(tooltip=tooltip)
+    names = base.mark_text(align="left", baseline="bottom", dx=3, dy=-1, fontSize=10)
+    return [rules, names.encode(x=alt.value(0), text="network:N")]
 
 
 def histogram_chart(

@@ -8,7 +8,13 @@ from typing import Literal
 
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord
-from robustgeom.report.families import at_keeps_capacity, late_capacity, logit_gap, noise_helps
+from robustgeom.report.families import (
+    at_keeps_capacity,
+    late_capacity,
+    logit_gap,
+    noise_helps,
+    noise_keeps_capacity,
+)
 from robustgeom.report.findings import Finding, NotTestedError
 from robustgeom.report.logit_rules import (
     confidences_disagree,
@@ -18,6 +24,14 @@ from robustgeom.report.logit_rules import (
     margin_ranks_robustness,
     not_every_sample,
     shrinkage_grows,
+)
+from robustgeom.report.noise_rules import attacks_are_strong, clouds_overlap, noise_blurs, overlap_grows
+from robustgeom.report.stimulus_rules import (
+    noise_is_compressed,
+    noise_widens,
+    signatures_differ,
+    standard_widths_grow,
+    trained_widths_stay,
 )
 from robustgeom.report.student_rules import (
     clean_lessons_help,
@@ -31,20 +45,25 @@ from robustgeom.report.student_rules import (
 from robustgeom.report.sweep import interior_peak, noise_beyond_filters, noise_costs_clean
 from robustgeom.stats import Interval
 
-__all__ = ["CLAIMS", "RULES", "Claim", "ClaimResult", "judge"]
+__all__ = ["RULES", "Claim", "ClaimResult", "judge"]
 
 Status = Literal["reproduced", "not reproduced", "not tested"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement from a paper, the name of the rule in `RULES` that judges it, and the study that it belongs to."""
+    """A statement from a paper, the name of the rule in `RULES` that judges it, and the study that it belongs to.
+
+    `section` of the page shows what it is about, the CSV file `table` beside the page has the numbers.
+    """
 
     id: str
     text: str
     source: str
     rule: str
-    study: str = "networks"
+    study: str
+    section: str
+    table: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,8 @@ def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
     The effect is that of the least favourable comparison, so one family that disagrees decides. Raises
     `UnknownNameError` where the claim names a rule that does not exist.
 
-    >>> judge(CLAIMS[0], []).status
+    >>> claim = Claim("gap", "Gaps shrink.", "arXiv:2108.12001", "logit_gap", "logits", "kinds", "logits.csv")
+    >>> judge(claim, []).status
     'not tested'
     """
     if claim.rule not in RULES:
@@ -83,7 +103,9 @@ def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
 
 RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "at_keeps_capacity": at_keeps_capacity,
+    "attacks_are_strong": attacks_are_strong,
     "clean_lessons_help": clean_lessons_help,
+    "clouds_overlap": clouds_overlap,
     "confidences_disagree": confidences_disagree,
     "every_gap_shrinks": every_gap_shrinks,
     "extremes_differ": extremes_differ,
@@ -93,159 +115,22 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "logit_gap": logit_gap,
     "margin_ranks_robustness": margin_ranks_robustness,
     "noise_beyond_filters": noise_beyond_filters,
+    "noise_blurs": noise_blurs,
     "noise_costs_clean": noise_costs_clean,
     "noise_helps": noise_helps,
+    "noise_is_compressed": noise_is_compressed,
+    "noise_keeps_capacity": noise_keeps_capacity,
+    "noise_widens": noise_widens,
     "not_every_sample": not_every_sample,
+    "overlap_grows": overlap_grows,
     "robust_distillation_keeps_up": robust_distillation_keeps_up,
     "sample_confidence_matters": sample_confidence_matters,
     "shrinkage_grows": shrinkage_grows,
     "shrinkage_is_not_enough": shrinkage_is_not_enough,
+    "signatures_differ": signatures_differ,
     "simple_distributions_fail": simple_distributions_fail,
+    "standard_widths_grow": standard_widths_grow,
     "students_stay_below": students_stay_below,
+    "trained_widths_stay": trained_widths_stay,
     "wrong_classes_matter": wrong_classes_matter,
 }
-
-CLAIMS: tuple[Claim, ...] = (
-    Claim(
-        "logit-gap",
-        "Adversarially trained models have on average a smaller max logit and a smaller logit gap than "
-        "standard ones of the same family.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract",
-        "logit_gap",
-    ),
-    Claim(
-        "late-capacity",
-        "In standard networks the attack lowers class-manifold capacity in the last two stages.",
-        "Dapello et al. 2021, arXiv:2111.06979, abstract; the direction is inferred",
-        "late_capacity",
-    ),
-    Claim(
-        "at-keeps-capacity",
-        "In adversarially trained networks the attack costs at most half as much of the last stage's "
-        "capacity as in the standard network.",
-        "Dapello et al. 2021, arXiv:2111.06979, abstract; the factor is ours",
-        "at_keeps_capacity",
-    ),
-    Claim(
-        "noise-helps",
-        "A stochastic network is at least 15 points more robust where the standard one keeps about 40 %.",
-        "Dapello et al. 2021, arXiv:2111.06979, abstract; the margin is ours",
-        "noise_helps",
-    ),
-    Claim(
-        "noise-beyond-filters",
-        "The gain is not from the fixed filters alone: with noise the same front end is more robust than without.",
-        "Dapello et al. 2021, arXiv:2111.06979; inferred, with a twin trained without noise",
-        "noise_beyond_filters",
-    ),
-    Claim(
-        "noise-costs-clean",
-        "Noise costs clean accuracy: the more noise, the lower it is.",
-        "Dapello et al. 2021, arXiv:2111.06979, abstract (a trade-off); the order is inferred",
-        "noise_costs_clean",
-    ),
-    Claim(
-        "interior-peak",
-        "Robust accuracy peaks at an intermediate noise level.",
-        "Dapello et al. 2021, arXiv:2111.06979, abstract (competing effects); the test is ours",
-        "interior_peak",
-    ),
-    Claim(
-        "every-gap",
-        "The gaps to all next-largest logits shrink under adversarial training.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract",
-        "every_gap_shrinks",
-        "logits",
-    ),
-    Claim(
-        "not-every-sample",
-        "Gaps shrink on average, not for every sample.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; the bounds are ours",
-        "not_every_sample",
-        "logits",
-    ),
-    Claim(
-        "shrinkage-grows",
-        "Gaps shrink the more the larger the radius of adversarial training is.",
-        "derived from the worst-case margin of a linear classifier; compare Seguin et al. 2021, arXiv:2108.12001",
-        "shrinkage_grows",
-        "logits",
-    ),
-    Claim(
-        "confidences-disagree",
-        "Standard and adversarially trained networks differ in which samples they are sure of.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; the ceiling by seeds is ours",
-        "confidences_disagree",
-        "logits",
-    ),
-    Claim(
-        "extremes-differ",
-        "Samples with the largest difference of confidence look different.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; measured by their classes, which is ours",
-        "extremes_differ",
-        "logits",
-    ),
-    Claim(
-        "less-overconfident",
-        "Robust networks are less overconfident, also on clean data.",
-        "Grabinski et al. 2022, arXiv:2210.05938, abstract",
-        "less_overconfident",
-        "logits",
-    ),
-    Claim(
-        "margin-ranks-robustness",
-        "The logit margin ranks samples of a robust network by their distance from the boundary.",
-        "Ngnawe et al. 2024, arXiv:2406.18451, abstract; the threshold is ours",
-        "margin_ranks_robustness",
-        "logits",
-    ),
-    Claim(
-        "clean-lessons-help",
-        "Distilled on clean inputs alone, an adversarially trained teacher hands on some robustness.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; Goldblum et al. 2020, arXiv:1905.09747",
-        "clean_lessons_help",
-        "students",
-    ),
-    Claim(
-        "students-stay-below",
-        "That student stays less robust than its teacher.",
-        'Seguin et al. 2021, arXiv:2108.12001, abstract ("some robustness")',
-        "students_stay_below",
-        "students",
-    ),
-    Claim(
-        "wrong-classes-matter",
-        "What the teacher says of incorrect classes is essential.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
-        "wrong_classes_matter",
-        "students",
-    ),
-    Claim(
-        "shrinkage-is-not-enough",
-        "Small logits and gaps alone do not make a student robust.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; inferred",
-        "shrinkage_is_not_enough",
-        "students",
-    ),
-    Claim(
-        "sample-confidence-matters",
-        "The confidences of single samples are needed.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
-        "sample_confidence_matters",
-        "students",
-    ),
-    Claim(
-        "simple-distributions-fail",
-        "The distributions needed are complex: class means and Gaussians do not suffice.",
-        "Seguin et al. 2021, arXiv:2108.12001, abstract; the manipulations are ours",
-        "simple_distributions_fail",
-        "students",
-    ),
-    Claim(
-        "robust-distillation-keeps-up",
-        "A student taught on attacked inputs is at least as robust as one of its size that was trained adversarially.",
-        "Goldblum et al. 2020, arXiv:1905.09747; Zi et al. 2021, arXiv:2108.07969; Huang et al. 2023 (AdaAD)",
-        "robust_distillation_keeps_up",
-        "students",
-    ),
-)

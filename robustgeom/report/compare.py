@@ -75,7 +75,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Any number of evaluations of the same samples under the same norm, side by side."""
+    """Any number of evaluations of the same samples under the same norm, side by side, made for `study` if for one."""
 
     norm: str
     headlines: tuple[float, ...]
@@ -83,6 +83,7 @@ class Comparison:
     models: tuple[ModelResult, ...]
     paired: tuple[Paired, ...]
     claims: tuple[ClaimResult, ...]
+    study: str = ""
 
     @property
     def strictest(self) -> float:
@@ -210,13 +211,17 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[RunRecord], *, baseline: str | None = None, claims: Iterable[Claim] = ()
+    records: Sequence[RunRecord],
+    *,
+    baseline: str | None = None,
+    claims: Iterable[Claim] = (),
+    study: str = "",
 ) -> Comparison:
     """Compare evaluations of the same samples under the same norm.
 
-    `baseline` names the record the others are tested against (default: the first); `claims` are judged on
-    the records. Raises `InputError` where there is no record, or samples, norm or headlines differ, and
-    `UnknownNameError` for an unknown baseline.
+    `baseline` names the record the others are tested against (default: the first); `claims` are judged on the records;
+    `study` is the study that they were made for. Raises `InputError` where there is no record, or samples, norm or
+    headlines differ, and `UnknownNameError` for an unknown baseline.
 
     >>> compare([])
     Traceback (most recent call last):
@@ -234,7 +239,7 @@ def compare(
         raise unknown("record", base, names)
     paired = tuple(p for m in models if m.name != base for p in _paired(m, models[names.index(base)]))
     judged = tuple(judge(claim, records) for claim in claims)
-    return Comparison(records[0].header.threat.norm, headlines, base, models, paired, judged)
+    return Comparison(records[0].header.threat.norm, headlines, base, models, paired, judged, study)
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from robustgeom.report.findings import is_standard, met
 from robustgeom.report.tables import analyzer_rows
 from robustgeom.stats import Interval, bootstrap, wilson
 
-__all__ = ["MANY", "Group", "detailed", "groups", "trained"]
+__all__ = ["MANY", "Group", "beside", "detailed", "groups", "trained"]
 
 MANY = 12  # networks; of more, seeds are drawn together and only some are shown one by one
 SEED = re.compile(r"-s\d+$")
@@ -98,6 +98,25 @@ def groups(comparison: Comparison) -> list[Group]:
     for model in comparison.models:
         found.setdefault(SEED.sub("", model.name), []).append(model)
     return [group for name, own in found.items() for group in _grouped(name, own)]
+
+
+def beside(comparison: Comparison, inside: Collection[str]) -> list[Group]:
+    """Return the networks to show beside some that are called `inside`: the baseline, the most robust, other families.
+
+    So a network of one's own appears wherever networks of a family are drawn.
+    """
+    whole = [g for g in groups(comparison) if not any(m.partial for m in g.models)]
+    names = {g.name: {m.name for m in g.models} for g in whole}
+    families = {m.record.header.model.family for g in whole for m in g.models if m.name in inside}
+    outside = [g for g in whole if not names[g.name] & set(inside)]
+    best = max((g for g in outside if not g.doubt), key=lambda g: g.value(comparison.strictest), default=None)
+    return [
+        g
+        for g in outside
+        if g is best
+        or comparison.baseline in names[g.name]
+        or g.models[0].record.header.model.family not in families
+    ]
 
 
 def detailed(comparison: Comparison) -> Sequence[ModelResult]:

@@ -51,6 +51,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "norm": comparison.norm,
         "headlines": list(comparison.headlines),
         "baseline": comparison.baseline,
+        "study": comparison.study,
         "summary": comparison.summary,
         "sentences": list(comparison.sentences),
         "models": [_model_content(m) for m in comparison.models],

@@ -15,6 +15,7 @@ from robustgeom.report.findings import (
     NotTestedError,
     is_standard,
     mean_mask,
+    place,
     refuse_doubtful,
     refuse_other_attacks,
     refuse_other_samples,
@@ -24,7 +25,7 @@ from robustgeom.report.sweep import nearest_to_three
 from robustgeom.report.tables import INPUT, logit_values, manifold_values, stages
 from robustgeom.schema import PLAIN_FRONT_ENDS
 from robustgeom.stats import bootstrap
-from robustgeom.words import percent, points, radius_text, span
+from robustgeom.words import percent, points, span
 
 __all__ = [
     "Family",
@@ -34,6 +35,7 @@ __all__ = [
     "late_capacity",
     "logit_gap",
     "noise_helps",
+    "noise_keeps_capacity",
 ]
 
 Key = TypeVar("Key", int, str)
@@ -87,7 +89,20 @@ def at_keeps_capacity(records: Sequence[RunRecord]) -> list[Finding]:
     found = [f for f in families(records) if f.standard and f.trained]
     if not found:
         raise NotTestedError("needs a standard and an adversarially trained record of one family")
-    return [_relative_finding(f) for f in found]
+    return [_relative_finding(f.name, f.standard, f.trained, "adversarially trained") for f in found]
+
+
+def noise_keeps_capacity(records: Sequence[RunRecord]) -> list[Finding]:
+    """In networks with noise the relative capacity drop at the last stage is at most half.
+
+    Rule: as for adversarially trained networks (`at_keeps_capacity`), of the stochastic networks that were not trained
+    adversarially; of several noise levels the one nearest to rho = 3 on a logarithmic axis is taken, of a V1 front end
+    or else a cochleagram where there is one.
+    """
+    found = [f for f in families(records) if f.standard and _plain_noise(f)]
+    if not found:
+        raise NotTestedError("needs a standard and a stochastic record (rho > 0) of one family")
+    return [_relative_finding(f.name, f.standard, _plain_noise(f), "with noise") for f in found]
 
 
 def noise_helps(records: Sequence[RunRecord]) -> list[Finding]:
@@ -215,20 +230,18 @@ def _relative_drop(values: NDArray[np.float64]) -> float:
     return float(1 - attacked / clean)
 
 
-def _relative_finding(family: Family) -> Finding:
-    ours, theirs = (_last_stages(r, 1)[0] for r in (family.trained, family.standard))
+def _relative_finding(name: str, standard: list[RunRecord], others: list[RunRecord], kind: str) -> Finding:
+    ours, theirs = (_last_stages(r, 1)[0] for r in (others, standard))
     if ours != theirs:
-        raise NotTestedError(f"{family.name}: the last stages differ ({theirs} and {ours})")
-    standard, trained = (_capacities(r, theirs) for r in (family.standard, family.trained))
-    if len(standard) != len(trained):
-        raise NotTestedError(f"{family.name}: the two kinds were measured on different manifolds")
-    drops = _relative_drop(standard), _relative_drop(trained)
-    both = np.hstack([standard, trained])
+        raise NotTestedError(f"{name}: the last stages differ ({theirs} and {ours})")
+    first, second = (_capacities(r, theirs) for r in (standard, others))
+    if len(first) != len(second):
+        raise NotTestedError(f"{name}: the two kinds were measured on different manifolds")
+    drops = _relative_drop(first), _relative_drop(second)
+    both = np.hstack([first, second])
     interval = bootstrap(both, lambda v: _relative_drop(v[:, :2]) - _relative_drop(v[:, 2:]))
-    shares = f"{percent(drops[0])} standard, {percent(drops[1])} adversarially trained"
-    text = (
-        f"{family.name} at {theirs}: relative drop {shares}, difference {points(interval)} (n={interval.n})"
-    )
+    shares = f"{percent(drops[0])} standard, {percent(drops[1])} {kind}"
+    text = f"{name} at {theirs}: relative drop {shares}, difference {points(interval)} (n={interval.n})"
     holds = drops[0] > 0 and drops[1] <= drops[0] / 2 and interval.low > 0
     return Finding(holds, interval, text)
 
@@ -241,9 +254,8 @@ def _noise_finding(family: Family) -> Finding:
     standard, stochastic = (mean_mask(records, radius) for records in (family.standard, noisy))
     interval = bootstrap(stochastic - standard)
     shares = f"{percent(stochastic.mean())} stochastic, {percent(standard.mean())} standard"
-    norm = family.standard[0].header.threat.norm
-    place = f"{norm} {radius_text(radius, norm)}"
-    text = f"{family.name} at {place}: {shares}, difference {points(interval)} (n={interval.n})"
+    where = place(family.standard[0], radius)
+    text = f"{family.name} at {where}: {shares}, difference {points(interval)} (n={interval.n})"
     # A share of 15 / 100 is not exactly 0.15 in binary.
     return Finding(interval.value >= 0.15 - 1e-9 and interval.low > 0, interval, text)
 

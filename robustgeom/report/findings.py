@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustgeom.records import ModelInfo, RunRecord
-from robustgeom.stats import Interval
+from robustgeom.stats import Interval, bootstrap
+from robustgeom.words import radius_text, span
 
 __all__ = [
     "Finding",
     "NotTestedError",
+    "above_zero",
     "is_standard",
     "mean_mask",
     "met",
+    "place",
     "refuse_doubtful",
     "refuse_other_attacks",
     "refuse_other_samples",
@@ -35,6 +38,18 @@ class Finding:
 
 class NotTestedError(Exception):
     """What is missing to test a claim."""
+
+
+def above_zero(values: NDArray[np.float64], text: str) -> Finding:
+    """Return the finding that the mean over units (n,) is above 0: its 95 % bootstrap interval is, as `text` says."""
+    interval = bootstrap(values)
+    return Finding(interval.low > 0, interval, f"{text} {span(interval)}")
+
+
+def place(record: RunRecord, radius: float) -> str:
+    """Write a radius with the norm of a record; 0 is clean."""
+    norm = record.header.threat.norm
+    return f"{norm} {radius_text(radius, norm)}" if radius else "clean"
 
 
 def refuse_doubtful(records: list[RunRecord]) -> None:

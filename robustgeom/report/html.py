@@ -23,6 +23,7 @@ from robustgeom.report.certificates import certificate_figures
 from robustgeom.report.claims import RULES, ClaimResult
 from robustgeom.report.classes import class_sheet
 from robustgeom.report.compare import Comparison, ModelResult
+from robustgeom.report.correlations import correlation_figures
 from robustgeom.report.crowd import MANY, detailed
 from robustgeom.report.figures import (
     Figure,
@@ -37,6 +38,7 @@ from robustgeom.report.lessons import lesson_sheets
 from robustgeom.report.provenance import budgets, command, provenance
 from robustgeom.report.ranking import ranking_figures
 from robustgeom.report.scale_figures import scale_figures
+from robustgeom.report.stimulus_figures import stimulus_figures
 from robustgeom.report.sweep_figures import sweep_figures
 from robustgeom.stats import Interval
 from robustgeom.verdicts import (
@@ -53,10 +55,19 @@ __all__ = ["STUDIES", "render", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 STUDIES = {
-    "networks": "Geometry, logits and noise of networks",
+    "stochastic": "Networks with noise, standard and adversarially trained",
     "logits": "Logits of standard and adversarially trained networks",
     "students": "Students of a teacher",
 }
+SECTIONS = {
+    "checks": "Failure checks",
+    "geometry": "Geometry per stage",
+    "kinds": "Two kinds of networks",
+    "lessons": "What students were taught",
+    "noise": "Noise sweep",
+    "stimuli": "Single stimuli",
+}
+"""Sections of the page that claims lead to."""
 STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
 
 
@@ -81,7 +92,8 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     charts += [] if profile is None else [profile]
     noise, scales = sweep_figures(comparison), scale_figures(comparison)
     ranking = ranking_figures(comparison)
-    charts += [*noise, *scales, *ranking]
+    stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
+    charts += [*noise, *scales, *ranking, *stimuli, *measures]
     script, library = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _library()
     common, own = provenance(comparison.models)
     records = [m.record for m in comparison.models]
@@ -97,6 +109,10 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "profile": profile,
         "noise_sweeps": noise,
         "scales": scales,
+        "widths": [f for f in stimuli if f.group],
+        "stimuli": [f for f in stimuli if not f.group],
+        "measures": measures,
+        "sections": SECTIONS,
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "classes": [

@@ -48,6 +48,16 @@ def _about(model: ModelResult) -> Rows:
         ("arguments as passed", _pairs(header.arguments)),
         ("arguments as resolved", _pairs(header.resolved)),
         ("packages", ", ".join(f"{k} {v}" for k, v in sorted(header.packages.items()))),
+        *_analyses(model),
+    ]
+
+
+def _analyses(model: ModelResult) -> Rows:
+    """Return a row for each analysis that was joined to the record."""
+    table = model.record.tables.get("analyses")
+    return [
+        (f"analysis {i}", f"{a['command']} (made {a['created']} at {a['commit']}; table {a['digest']})")
+        for i, a in enumerate([] if table is None else table.to_pylist(), start=1)
     ]
 
 

@@ -12,13 +12,14 @@ from robustgeom.report.findings import (
     Finding,
     NotTestedError,
     is_standard,
+    place,
     refuse_doubtful,
     refuse_other_attacks,
     refuse_other_samples,
     shares,
 )
 from robustgeom.stats import Interval, bootstrap
-from robustgeom.words import percent, points, radius_text
+from robustgeom.words import percent, points
 
 __all__ = [
     "Sweep",
@@ -127,11 +128,6 @@ def _headlines(sweep: Sweep) -> list[float]:
     return sorted(shared)
 
 
-def _place(sweep: Sweep, radius: float) -> str:
-    norm = sweep.records[0].header.threat.norm
-    return f"{norm} {radius_text(radius, norm)}" if radius else "clean"
-
-
 def _gain(
     sweep: Sweep,
     high: float,
@@ -150,7 +146,7 @@ def _beyond(sweep: Sweep, radius: float) -> Finding:
     noisy = [r for r in sweep.records if r.header.model.rho > 0]
     rho = nearest_to_three(noisy)[0].header.model.rho
     gain = _gain(sweep, rho, 0.0, radius)
-    text = f"{sweep.name} at {_place(sweep, radius)}: {_share(sweep, rho, radius)} at rho {rho:g}, "
+    text = f"{sweep.name} at {place(sweep.records[0], radius)}: {_share(sweep, rho, radius)} at rho {rho:g}, "
     text += f"{_share(sweep, 0.0, radius)} without noise, difference {points(gain)} (n={gain.n})"
     return Finding(gain.low > 0, gain, text)
 
@@ -180,10 +176,10 @@ def _peak(sweep: Sweep) -> list[Finding]:
         raise NotTestedError(f"{sweep.name}: no level keeps 10 % at a headline radius")
     radius, (low, *between, high) = max(telling), sweep.levels
     best = max(between, key=means[radius].__getitem__)
-    place, found = f"{sweep.name} at {_place(sweep, radius)}", []
+    where, found = f"{sweep.name} at {place(sweep.records[0], radius)}", []
     for end in (low, high):
         gain = _gain(sweep, best, end, radius, undecided=True, confidence=1 - 0.05 / len(between))
-        text = f"{place}: between the ends best at rho {best:g} ({_share(sweep, best, radius)}), rho {end:g} "
+        text = f"{where}: between the ends best at rho {best:g} ({_share(sweep, best, radius)}), rho {end:g} "
         text += f"{_share(sweep, end, radius, undecided=True)} with what is undecided there, "
         text += f"difference {points(gain)} (n={gain.n})"
         found.append(Finding(gain.low > 0, gain, text))

@@ -6,7 +6,8 @@ from typing import Any
 
 from robustgeom.report.charts import sweep_chart
 from robustgeom.report.compare import Comparison
-from robustgeom.report.figures import Figure
+from robustgeom.report.crowd import beside
+from robustgeom.report.figures import Cell, Figure
 from robustgeom.report.findings import shares
 from robustgeom.report.sweep import Sweep, sweeps
 from robustgeom.words import percent
@@ -32,7 +33,12 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
                 {**common, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "seeds": len(group)}
             )
             seeds += [{**common, "model": r.name, "value": float(shares([r], radius).mean())} for r in group]
-    body = tuple(
+    others: list[dict[str, Any]] = [
+        {"network": g.label, "condition": condition, "value": g.value(radius)}
+        for g in beside(comparison, {r.name for r in sweep.records})
+        for condition, radius in conditions.items()
+    ]
+    body: tuple[tuple[Cell, ...], ...] = tuple(
         (
             f"{r['rho']:g}",
             r["condition"],
@@ -42,9 +48,12 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
         )
         for r in rows
     )
-    columns = ("rho", "condition", "accuracy", "low", "high", "samples", "seeds")
+    body += tuple((r["network"], r["condition"], percent(r["value"]), "", "", "", "") for r in others)
+    columns = ("rho, or network", "condition", "accuracy", "low", "high", "samples", "seeds")
     title = f"Accuracy against noise: {sweep.name}"
-    return Figure(f"noise-{index}", title, _finding(rows), sweep_chart(rows, seeds), columns, body)
+    return Figure(
+        f"noise-{index}", title, _finding(rows), sweep_chart(rows, seeds, others=others), columns, body
+    )
 
 
 def _finding(rows: list[dict[str, Any]]) -> str:

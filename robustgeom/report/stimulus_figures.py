@@ -1,0 +1,177 @@
+"""Charts of what stages make of single stimuli: widths, overlap and own noise, network by network and against noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from robustgeom.report.charts import geometry_chart, sweep_chart
+from robustgeom.report.compare import Comparison
+from robustgeom.report.crowd import Group, beside, groups
+from robustgeom.report.crowd_charts import stages_chart
+from robustgeom.report.figures import Cell, Figure
+from robustgeom.report.stimuli import ATTACK, NOISE, OWN, Array, Stimuli, stimuli, with_stimuli
+from robustgeom.report.sweep import sweeps
+from robustgeom.stats import bootstrap
+
+__all__ = ["stimulus_figures"]
+
+Analysed = tuple[Group, Stimuli]
+Row = dict[str, Any]
+
+
+def stimulus_figures(comparison: Comparison) -> list[Figure]:
+    """Return the charts of single stimuli, of networks that were analysed; none where there are none.
+
+    A width chart a recipe (`group` says which), then all together: overlap and dimension along the stages, and overlap
+    and capacity against noise.
+    """
+    found = [
+        (g, stimuli([m.record for m in g.models]))
+        for g in groups(comparison)
+        if not any(m.partial for m in g.models) and all(with_stimuli(m.record) for m in g.models)
+    ]
+    if not found:
+        return []
+    widths = [f for g, own in found if (f := _widths(comparison, g, own))]
+    high = 1.05 * max((row["value"] + 2 * row["se"] for _, rows in widths for row in rows), default=1.0)
+    figures = [_width_figure(g, rows, high, i) for i, (g, rows) in enumerate(widths)]
+    eps = _common(comparison, found)
+    if eps is not None:
+        figures += _along("overlap", comparison.place(eps), found, ATTACK, eps)
+        figures += _against("overlap", comparison, found, ATTACK, eps)
+    return [
+        *figures,
+        *_along("dimension", "own noise", found, OWN),
+        *_against("capacity", comparison, found, OWN),
+    ]
+
+
+def _common(comparison: Comparison, found: Sequence[Analysed]) -> float | None:
+    """Return the smallest headline radius at which all were analysed, else the smallest radius of all, if any."""
+    shared = set.intersection(*(set(own.radii()) for _, own in found))
+    headlines = [r for r in comparison.headlines if r in shared]
+    return min(headlines or shared, default=None)
+
+
+def _widths(comparison: Comparison, group: Group, own: Stimuli) -> tuple[Group, list[Row]] | None:
+    """Return a row for each stage and condition: under own noise, under attack at each radius, under the most noise."""
+    radii = own.radii()
+    places = [("own noise", OWN, 0.0)]
+    places += [(f"attack, {comparison.place(e)}", ATTACK, e) for e in radii]
+    places += [(f"noise, {comparison.place(e)}", NOISE, e) for e in own.radii(NOISE)[-1:]]
+    rows = []
+    for stage in own.stages:
+        for condition, kind, eps in places:
+            if (values := own.known("width", stage, kind, eps)) is not None:
+                error = float(values.std(ddof=1)) / len(values) ** 0.5
+                common = {"stage": stage, "condition": condition, "measure": "width"}
+                rows.append({**common, "value": float(values.mean()), "se": error, "images": len(values)})
+    return (group, rows) if rows else None
+
+
+def _width_figure(group: Group, rows: list[Row], high: float, index: int) -> Figure:
+    body: tuple[tuple[Cell, ...], ...] = tuple(
+        (r["stage"], r["condition"], f"{r['value']:.4g}", f"{r['se']:.2g}", r["images"]) for r in rows
+    )
+    columns = ("stage", "condition", "width (centre norms)", "standard error over images", "images")
+    last = [r for r in rows if r["stage"] == rows[-1]["stage"]]
+    said = ", ".join(f"{r['value']:.3g} under {r['condition'].replace('attack, ', '')}" for r in last[:3])
+    text = f"At {last[0]['stage']} an image is {said} wide."
+    return Figure(
+        f"width-{index}",
+        "Width of an image",
+        text,
+        geometry_chart(rows, high=high),
+        columns,
+        body,
+        group.label,
+    )
+
+
+def _along(
+    measure: str, where: str, found: Sequence[Analysed], condition: str, eps: float = 0.0
+) -> list[Figure]:
+    """Return a chart of a measure along the stages, a line a recipe."""
+    rows: list[Row] = []
+    for group, own in found:
+        for place, stage in enumerate(own.stages):
+            if (values := own.known(measure, stage, condition, eps)) is not None:
+                names = {"network": group.label, "members": group.members, "training": group.training}
+                short = stage.rpartition(".")[2]
+                rows.append({**names, "stage": short, "place": place, "value": float(values.mean())})
+    if not rows:
+        return []
+    columns = ("network", "training", "stage", measure)
+    body: tuple[tuple[Cell, ...], ...] = tuple(
+        (r["network"], r["training"], r["stage"], f"{r['value']:.3f}") for r in rows
+    )
+    title = f"{measure.capitalize()} along the stages, {where}"
+    return [
+        Figure(
+            f"{measure}-stages", title, _extremes(rows, measure), stages_chart(rows, measure), columns, body
+        )
+    ]
+
+
+def _extremes(rows: list[Row], measure: str) -> str:
+    """Say which networks have the most and the least at the last stage before the logits."""
+    hidden = {r["network"]: r for r in rows if r["stage"] != "logits"}
+    ranked = sorted(hidden.values(), key=lambda r: -float(r["value"]))
+    most, least = ranked[0], ranked[-1]
+    text = f"At the last stage before the logits, {measure} is {most['value']:.3g} in {most['network']}"
+    return f"{text}." if most is least else f"{text} and {least['value']:.3g} in {least['network']}."
+
+
+def _against(
+    measure: str, comparison: Comparison, found: Sequence[Analysed], condition: str, eps: float = 0.0
+) -> list[Figure]:
+    """Return a chart a noise sweep: the measure at the last stage before the logits against rho, others across."""
+    figures = []
+    for index, sweep in enumerate(sweeps([m.record for g, _ in found for m in g.models])):
+        levels = {rho: stimuli(records) for rho, records in sweep.levels.items()}
+        places = _places(comparison, next(iter(levels.values())), condition)
+        rows = [
+            {"rho": rho, "condition": text, **_interval(values)}
+            for text, radius in places.items()
+            for rho, own in levels.items()
+            if (values := own.known(measure, own.stages[-2], condition, radius)) is not None
+        ]
+        if not rows:
+            continue
+        shown = {g.name for g in beside(comparison, {r.name for r in sweep.records})}
+        others = [
+            {"network": g.label, "condition": text, "value": float(values.mean())}
+            for g, own in found
+            if g.name in shown
+            for text, radius in places.items()
+            if radius == eps and (values := own.known(measure, own.stages[-2], condition, radius)) is not None
+        ]
+        figures.append(_against_figure(measure, sweep.name, rows, others, index))
+    return figures
+
+
+def _places(comparison: Comparison, own: Stimuli, condition: str) -> dict[str, float]:
+    if condition == OWN:
+        return {"own noise": 0.0}
+    return {f"{condition}, {comparison.place(r)}": r for r in own.radii(condition)}
+
+
+def _interval(values: Array) -> Row:
+    found = bootstrap(values)
+    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _against_figure(measure: str, name: str, rows: list[Row], others: list[Row], index: int) -> Figure:
+    columns = ("rho, or network", "condition", measure, "low", "high", "images")
+    body: tuple[tuple[Cell, ...], ...] = tuple(
+        (f"{r['rho']:g}", r["condition"], *(f"{r[c]:.3f}" for c in ("value", "low", "high")), r["n"])
+        for r in rows
+    )
+    body += tuple((r["network"], r["condition"], f"{r['value']:.3f}", "", "", "") for r in others)
+    ends = [next(r for r in rows[::step] if r["condition"] == rows[0]["condition"]) for step in (1, -1)]
+    said = [f"{r['value']:.3g} at rho {r['rho']:g}" for r in ends]
+    text = f"At the last stage before the logits, {rows[0]['condition']}: {said[0]}, {said[1]}. Across: other networks."
+    chart = sweep_chart(rows, measure=measure, others=others)
+    title = f"{measure.capitalize()} against noise: {name}"
+    return Figure(f"{measure}-noise-{index}", title, text, chart, columns, body)
