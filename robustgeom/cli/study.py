@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -34,10 +36,8 @@ def study(name: str, guests: tuple[str, ...], out: Path | None, jobs: int) -> No
     that came with robustgeom, is taken as it is; a study that was cut off goes on where the same command is given
     again. A network added by --with goes through everything that the others did and appears in every chart.
     """
-    from robustgeom.harness.study import (
-        NetworkJob,
-        load_study,
-    )  # heavy imports wait until --help is out of the way
+    # Heavy imports wait until --help is out of the way.
+    from robustgeom.harness.study import JOURNAL, NetworkJob, load_study
     from robustgeom.models.load import load_model
 
     asked = load_study(name)
@@ -50,14 +50,17 @@ def study(name: str, guests: tuple[str, ...], out: Path | None, jobs: int) -> No
         for model, label in zip(models, folder_names(models), strict=True)
     ]
     code = _run(network_jobs, jobs)
+    if code == 0:
+        shutil.rmtree(folder / JOURNAL, ignore_errors=True)
     done = [job for job in network_jobs if Path(job.out, "header.json").is_file()]
     if code == 130 or not done:
         sys.exit(code)
     places = [folder / part / job.name for part in ("runs", "analyses") for job in done]
     records = records_in(*(place for place in places if place.is_dir()))
-    page = write_page(records, folder, baseline=asked.baseline, study=name)
-    own = {job.out for job in network_jobs[len(asked.models) :]}
-    _print(folder, [r for job, r in zip(done, records, strict=True) if job.out in own])
+    by = {job.model: record for job, record in zip(done, records, strict=True)}
+    baseline = by[asked.baseline].name if asked.baseline in by else None
+    page = write_page(records, folder, baseline=baseline, study=name)
+    _print(folder, [by[guest] for guest in guests if guest in by and guest not in asked.models])
     click.echo(str(page))
     sys.exit(code)
 
@@ -99,8 +102,6 @@ def _aloud(job: Any) -> str:
 
 def _print(folder: Path, guests: list[Any]) -> None:
     """Print the verdicts on networks of one's own, and how each claim fared."""
-    import json
-
     facts = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     for record in guests:
         click.echo(wrapped(verdict_line(record), indent=2))

@@ -24,7 +24,7 @@ from robustgeom.models.load import load_model, model_digest
 from robustgeom.records import RunRecord, load_record
 from robustgeom.words import radius_of
 
-__all__ = ["NetworkJob", "Study", "StudyAnalysis", "load_study", "run_network"]
+__all__ = ["JOURNAL", "NetworkJob", "Study", "StudyAnalysis", "load_study", "run_network"]
 
 RUNS, ANALYSES, JOURNAL = "runs", "analyses", "journal"
 
@@ -106,7 +106,7 @@ def load_study(reference: str) -> Study:
     load_suite(study.suite)
     for analysis in study.analyses:
         _refuse_unknown(analysis)
-    names = [name for analysis in study.analyses for name in analysis.options(study)]
+    names = [f"{a.name} {eps}" for a in study.analyses for eps in a.eps or [""]]
     for kind, listed in {"models": study.models, "analyses": names}.items():
         if len(set(listed)) < len(listed):
             raise ContentError(f"{kind} named once each", got=f"repeats in {path}", fix="leaving them out")

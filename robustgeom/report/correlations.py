@@ -26,15 +26,16 @@ Row = dict[str, Any]
 
 
 def correlation_figures(comparison: Comparison) -> list[Figure]:
-    """Return the rank correlation of every measure with robust accuracy at the strictest headline, and all in panels.
+    """Return the rank correlation of every measure with robust accuracy at a headline radius, and all in panels.
 
-    A network counts where its run is complete and nothing speaks against its number; seeds are networks of their own.
-    None where fewer than five networks have a measure in common.
+    The radius is the one at which networks differ most (standard deviation). A network counts where its run is complete
+    and nothing speaks against its number; seeds are networks of their own. None where fewer than five networks have a
+    measure in common.
     """
     networks = [m for m in comparison.models if not m.partial and m.verdict.trustworthy]
-    radius = comparison.strictest
-    if len(networks) < FEWEST or radius == 0:
+    if len(networks) < FEWEST or comparison.strictest == 0:
         return []
+    radius = max(comparison.headlines, key=lambda r: float(np.std([m.robust[r].value for m in networks])))
     found = {m.name: measures_of(m.record, radius) for m in networks}
     names = list(dict.fromkeys(name for own in found.values() for name in own))
     rows = [
@@ -50,7 +51,7 @@ def correlation_figures(comparison: Comparison) -> list[Figure]:
         if name in found[m.name]
     ]
     ranked = _ranked(rows, names)
-    return _figures(comparison, rows, ranked) if ranked else []
+    return _figures(comparison.place(radius), rows, ranked) if ranked else []
 
 
 def measures_of(record: RunRecord, radius: float) -> dict[str, float]:
@@ -98,8 +99,7 @@ def _ranked(rows: list[Row], names: list[str]) -> list[tuple[str, Interval]]:
     return sorted(found, key=lambda pair: -abs(pair[1].value))
 
 
-def _figures(comparison: Comparison, rows: list[Row], ranked: list[tuple[str, Interval]]) -> list[Figure]:
-    place = comparison.place(comparison.strictest)
+def _figures(place: str, rows: list[Row], ranked: list[tuple[str, Interval]]) -> list[Figure]:
     points = [
         {"measure": name, "value": i.value, "low": i.low, "high": i.high, "n": i.n} for name, i in ranked
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from robustgeom.report.charts import LAST, NAME_WIDTH, ROW, axis_title
+from robustgeom.report.charts import NAME_WIDTH, ROW, axis_title
 from robustgeom.report.marks import colour, dash, data, shape
 
 __all__ = ["correlation_chart", "measures_chart", "stages_chart"]
@@ -18,9 +18,10 @@ COLUMNS, PANEL = 3, 230  # panels side by side, and pixels of one
 def stages_chart(rows: list[dict[str, Any]], measure: str) -> alt.LayerChart | alt.FacetChart:
     """Chart a measure along the stages, one line a network, coloured by how it was trained.
 
-    `rows`: network, members, training, stage, value, in stage order.
+    `rows`: network, members, training, stage, value, and place, counted from the end: -1 is a network's last stage.
     """
-    order = sorted(dict.fromkeys(r["stage"] for r in rows), key=LAST.__eq__)
+    first = {r["stage"]: min(o["place"] for o in rows if o["stage"] == r["stage"]) for r in rows}
+    order = sorted(first, key=first.__getitem__)
     kinds = list(dict.fromkeys(r["training"] for r in rows))
     x = alt.X("stage:N", title=None, sort=order).axis(labelAngle=-40, labelLimit=150)
     y = alt.Y("value:Q", title=axis_title(measure))

@@ -18,6 +18,7 @@ __all__ = ["ATTACK", "NOISE", "OWN", "Stimuli", "stimuli", "with_stimuli"]
 
 OWN, ATTACK, NOISE = "own-noise", "attack", "noise"
 WIDTH = "width"
+STILL = 1e-4  # of a centre's norm: what rounding alone moves
 Array = NDArray[np.float64]
 Place = tuple[str, str, float]  # stage, condition, radius
 
@@ -47,9 +48,11 @@ class Stimuli:
         each = [{eps for _, c, eps in table if c == condition and eps > 0} for table in self.tables]
         return sorted(set.intersection(*each))
 
-    def has(self, stage: str, condition: str, eps: float = 0.0) -> bool:
-        """Return whether all networks have capacities at a stage under a condition and radius."""
-        return all("capacity" in table.get((stage, condition, eps), {}) for table in self.tables)
+    @property
+    def noisy(self) -> list[str]:
+        """The stages behind the noise: those at which a network's own noise moves an image."""
+        found = {stage: self.known("radius", stage, OWN) for stage in self.stages}
+        return [stage for stage, radii in found.items() if radii is not None and radii.mean() > STILL]
 
     def values(self, measure: str, stage: str, condition: str, eps: float = 0.0) -> Array:
         """Return a measure of each stimulus (k,), in the order of their names, averaged over the networks.

@@ -95,8 +95,10 @@ def _along(
     """Return a chart of a measure along the stages, a line a recipe."""
     rows: list[Row] = []
     for group, own in found:
-        for place, stage in enumerate(own.stages):
-            if (values := own.known(measure, stage, condition, eps)) is not None:
+        shown = own.noisy if condition == OWN else own.stages
+        for place, stage in zip(range(-len(own.stages), 0), own.stages, strict=True):
+            values = own.known(measure, stage, condition, eps) if stage in shown else None
+            if values is not None:
                 names = {"network": group.label, "members": group.members, "training": group.training}
                 short = stage.rpartition(".")[2]
                 rows.append({**names, "stage": short, "place": place, "value": float(values.mean())})
@@ -163,7 +165,7 @@ def _interval(values: Array) -> Row:
 
 
 def _against_figure(measure: str, name: str, rows: list[Row], others: list[Row], index: int) -> Figure:
-    columns = ("rho, or network", "condition", measure, "low", "high", "images")
+    columns = ("rho, or network" if others else "rho", "condition", measure, "low", "high", "images")
     body: tuple[tuple[Cell, ...], ...] = tuple(
         (f"{r['rho']:g}", r["condition"], *(f"{r[c]:.3f}" for c in ("value", "low", "high")), r["n"])
         for r in rows
@@ -171,7 +173,8 @@ def _against_figure(measure: str, name: str, rows: list[Row], others: list[Row],
     body += tuple((r["network"], r["condition"], f"{r['value']:.3f}", "", "", "") for r in others)
     ends = [next(r for r in rows[::step] if r["condition"] == rows[0]["condition"]) for step in (1, -1)]
     said = [f"{r['value']:.3g} at rho {r['rho']:g}" for r in ends]
-    text = f"At the last stage before the logits, {rows[0]['condition']}: {said[0]}, {said[1]}. Across: other networks."
+    text = f"At the last stage before the logits, {rows[0]['condition']}: {said[0]}, {said[1]}."
+    text += " Across: other networks." if others else ""
     chart = sweep_chart(rows, measure=measure, others=others)
     title = f"{measure.capitalize()} against noise: {name}"
     return Figure(f"{measure}-noise-{index}", title, text, chart, columns, body)

@@ -114,7 +114,7 @@ def noise_is_compressed(records: Sequence[RunRecord]) -> list[Finding]:
     """
     found = []
     for family, (noisy,) in _each(records, _noisy):
-        behind = [stage for stage in noisy.stages[:-1] if noisy.has(stage, OWN)]
+        behind = [stage for stage in noisy.noisy if stage != noisy.stages[-1]]
         if len(behind) < 2:
             raise NotTestedError(f"{family.name}: needs own-noise versions at two stages before the logits")
         first, last = (noisy.values("dimension", stage, OWN) for stage in (behind[0], behind[-1]))
@@ -224,7 +224,7 @@ def _aligned(ours: Stimuli, theirs: Stimuli) -> list[tuple[str, str]]:
 
 def _early(noisy: Stimuli, trained: Stimuli) -> list[tuple[str, str]]:
     """Return the first half of the stages behind the noise, with those of the other network."""
-    behind = [pair for pair in _aligned(noisy, trained) if noisy.has(pair[0], OWN)]
+    behind = [pair for pair in _aligned(noisy, trained) if pair[0] in noisy.noisy]
     if len(behind) < 2:
         raise NotTestedError(f"needs own-noise versions at two stages or more of {noisy.records[0].name}")
     return behind[: len(behind) // 2]
@@ -264,7 +264,7 @@ def _match(noisy: list[RunRecord], trained: list[RunRecord], eps: float) -> _Mat
 
 def _signature(name: str, match: _Match) -> list[Finding]:
     noisy, trained = stimuli(match.noisy), stimuli(match.trained)
-    pairs = [pair for pair in _aligned(noisy, trained) if noisy.has(pair[0], OWN)][:2]
+    pairs = [pair for pair in _aligned(noisy, trained) if pair[0] in noisy.noisy][:2]
     seeds = list(
         zip(
             *(sorted(g, key=lambda r: r.header.model.seed) for g in (match.noisy, match.trained)),

@@ -49,7 +49,15 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
         for r in rows
     )
     body += tuple((r["network"], r["condition"], percent(r["value"]), "", "", "", "") for r in others)
-    columns = ("rho, or network", "condition", "accuracy", "low", "high", "samples", "seeds")
+    columns = (
+        "rho, or network" if others else "rho",
+        "condition",
+        "accuracy",
+        "low",
+        "high",
+        "samples",
+        "seeds",
+    )
     title = f"Accuracy against noise: {sweep.name}"
     return Figure(
         f"noise-{index}", title, _finding(rows), sweep_chart(rows, seeds, others=others), columns, body

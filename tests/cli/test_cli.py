@@ -86,12 +86,25 @@ def test_help_starts_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("evaluate", "analyze", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"):
+    for verb in (
+        "evaluate",
+        "analyze",
+        "study",
+        "report",
+        "ls",
+        "show",
+        "cp",
+        "check",
+        "doctor",
+        "train",
+        "verify",
+    ):
         assert verb in done.stdout
 
 
 @pytest.mark.parametrize(
-    "verb", ["evaluate", "analyze", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"]
+    "verb",
+    ["evaluate", "analyze", "study", "report", "ls", "show", "cp", "check", "doctor", "train", "verify"],
 )
 def test_every_verb_has_help(run, verb, tmp_path):
     done = run(verb, "--help", cwd=tmp_path)
@@ -317,6 +330,7 @@ def test_a_radius_may_be_a_ratio_in_decibels(run, tmp_path):
 def test_ls_lists_and_prints_json(run, tmp_path):
     for kind, name in (
         ("models", "fmnist-cnn-standard"),
+        ("studies", "stochastic-audio"),
         ("suites", "quick-linf"),
         ("attacks", "apgd"),
         ("data", "fashion-mnist"),

@@ -8,7 +8,8 @@ import pytest
 from robustgeom.errors import UnknownNameError
 from robustgeom.records import CheckResult
 from robustgeom.report import CLAIMS, Claim, judge
-from robustgeom.report.html import STUDIES
+from robustgeom.report.claims import RULES
+from robustgeom.report.html import SECTIONS, STUDIES
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 AT = {"threat": "linf-0.1"}
@@ -17,18 +18,22 @@ N = 100
 
 
 def test_the_claims_name_their_papers():
-    assert {c.id for c in CLAIMS if c.study == "networks"} == {
-        *("logit-gap", "late-capacity", "at-keeps-capacity", "noise-helps"),
-        *("noise-beyond-filters", "noise-costs-clean", "interior-peak"),
+    assert {c.id for c in CLAIMS if c.study == "stochastic"} == {
+        *("late-capacity", "at-keeps-capacity", "noise-keeps-capacity", "noise-helps"),
+        *("noise-beyond-filters", "noise-costs-clean", "interior-peak", "attacks-are-strong"),
+        *("standard-widths-grow", "trained-widths-stay", "noise-widens", "signatures-differ"),
+        *("noise-is-compressed", "clouds-overlap", "overlap-grows", "noise-blurs"),
     }
     assert len(CLAIM) == len(CLAIMS)
+    assert {c.rule for c in CLAIMS} == set(RULES)
+    assert {c.section for c in CLAIMS} == set(SECTIONS)
     assert all("arXiv:" in c.source for c in CLAIMS)
     assert {c.study for c in CLAIMS} == set(STUDIES)
 
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(UnknownNameError, match="logit_gap"):
-        judge(Claim("x", "x", "x", "logit_gpa"), [])
+        judge(Claim("x", "x", "x", "logit_gpa", "logits", "kinds", "logits.csv"), [])
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, spearmanr
 
 from robustgeom.errors import InputError
-from robustgeom.stats import Interval, bootstrap, clopper_pearson, log_evidence, mcnemar, wilson
+from robustgeom.stats import Interval, bootstrap, clopper_pearson, log_evidence, mcnemar, spearman, wilson
 
 COUNTS = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -171,3 +171,17 @@ def test_bootstrap_stays_within_the_data(values):
 def test_bootstrap_refuses_missing_rows(values):
     with pytest.raises(InputError, match="finite"):
         bootstrap(values)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.floats(-5, 5)), min_size=2, max_size=30))
+def test_spearman_is_scipys_with_ties_and_0_where_one_is_flat(pairs):
+    first, second = zip(*pairs, strict=True)
+    flat = len(set(first)) == 1 or len(set(second)) == 1
+    expected = 0.0 if flat else spearmanr(first, second).statistic
+    assert spearman(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("pair", [([1], [1]), ([1, 2], [1, 2, 3]), ([1, math.nan], [1, 2])])
+def test_series_that_do_not_pair_have_no_rank_correlation(pair):
+    with pytest.raises(InputError, match="two finite series"):
+        spearman(*pair)
