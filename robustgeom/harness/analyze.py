@@ -32,6 +32,7 @@ from robustgeom.harness.options import Event, Progress
 from robustgeom.harness.subject import Subject, subject
 from robustgeom.records import ANALYZER_COLUMNS
 from robustgeom.threat import Measure, ThreatModel, ball_of
+from robustgeom.words import radius_text
 
 __all__ = ["Analysis", "AnalysisOptions", "analyze"]
 
@@ -182,7 +183,7 @@ def analyze(
         _group(builder, kind, columns[kind]) if kind in columns else builder.build(kind) for kind in kinds
     ]
     measuring = Measuring(measured, stages, options.features, options.n_t, options.seed)
-    rows, missing = _measured(measuring, under_test, built, progress)
+    rows, missing = _measured(measuring, under_test, built, progress, "" if table is None else _radius(table))
     if not rows:
         raise missing[0][1]
     arguments = {"geometry": measured, "manifolds": kinds, "stages": stages, **asdict(options)}
@@ -227,8 +228,12 @@ def _group(builder: Builder, name: str, labels: Column) -> Manifolds:
     return grouped(builder.data, labels, points=builder.points, condition=name, batch_size=builder.batch_size)
 
 
+def _radius(table: ThreatTable) -> str:
+    return f", {table.norm} {radius_text(max(table.headlines), table.norm)}"
+
+
 def _measured(
-    measuring: Measuring, subject: Subject, built: list[Manifolds], progress: Progress | None
+    measuring: Measuring, subject: Subject, built: list[Manifolds], progress: Progress | None, radius: str
 ) -> tuple[list[dict[str, Any]], list[Missing]]:
     rows: list[dict[str, Any]] = []
     missing: list[Missing] = []
@@ -242,8 +247,9 @@ def _measured(
         missing += without
         if progress is not None:
             stages, seconds = len({row["stage"] for row in found}), perf_counter() - began
-            line = f"{manifolds.condition} manifolds: {stages} stages ({seconds:.1f} s)" if found else None
-            progress(tell(done=index + 1, line=line))
+            under = radius if manifolds.condition in ("attacked", *THREATENED) else ""
+            line = f"{manifolds.condition} manifolds{under}: {stages} stages ({seconds:.1f} s)"
+            progress(tell(done=index + 1, line=line if found else None))
     return rows, missing
 
 

@@ -120,7 +120,31 @@ def _robust(figures: list[dict[str, Any]], radius: float) -> str:
 def _reports(folder: Path) -> str:
     found = sorted(folder.glob("*/comparison.json"))
     rows = (_report_row(path) for path in found)
-    return _table(("report", "models", "what came out"), rows)
+    return f"{_table(('report', 'models', 'what came out'), rows)}\n\n{_claims(found)}"
+
+
+def _claims(files: list[Path]) -> str:
+    """Return a table of the claims that some report could test: a row a claim, a column a report."""
+    facts = {path.parent.name: json.loads(path.read_text())["claims"] for path in files}
+    judged = {name: {c["claim"]["id"]: c for c in claims} for name, claims in facts.items()}
+    tested = dict.fromkeys(
+        (c["claim"]["id"], c["claim"]["text"])
+        for claims in facts.values()
+        for c in claims
+        if c["status"] != "not tested"
+    )
+    rows = (
+        [f"**{i}** {text}", *(_verdict(name, by[i]) for name, by in judged.items())] for i, text in tested
+    )
+    return _table(("claim", *judged), rows)
+
+
+def _verdict(report: str, claim: dict[str, Any]) -> str:
+    if claim["status"] == "not tested":
+        return ""
+    effect = claim["interval"]
+    link = f"{report}/report.html#claim-{claim['claim']['id']}"
+    return f"[{claim['status']}]({link}): {effect['value']:.3g} [{effect['low']:.3g}, {effect['high']:.3g}]"
 
 
 def _report_row(path: Path) -> list[str]:

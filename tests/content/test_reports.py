@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
+from robustgeom.cli.report import records_in
 from robustgeom.content import content_root
-from robustgeom.records import load_record
 from robustgeom.report import CLAIMS, compare
 
 REPORTS = content_root() / "reports"
@@ -139,9 +139,10 @@ def test_the_tables_beside_the_page_say_the_same(report):
 )
 def test_pages_are_what_is_written_from_their_records_now(name, tmp_path):
     facts = json.loads((REPORTS / name / "comparison.json").read_text(encoding="utf-8"))
-    found = {r.name: r for r in map(load_record, (REPORTS / name / "runs").iterdir())}
+    places = [p for p in (REPORTS / name / "runs", REPORTS / name / "analyses") if p.is_dir()]
+    found = {r.name: r for r in records_in(*places)}
     records = [found[m["name"]] for m in facts["models"]]
-    comparison = compare(records, baseline=facts["baseline"], claims=CLAIMS)
+    comparison = compare(records, baseline=facts["baseline"], claims=CLAIMS, study=facts["study"])
     text = comparison.save_json(tmp_path / "comparison.json").read_text(encoding="utf-8")
     assert json.loads(text) == facts
     for file in comparison.to_csv(tmp_path):
