@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from robustgeom.errors import ContentError
 from robustgeom.schema import ANALYZER_COLUMNS
-from robustgeom.words import radius_text
 
 __all__ = ["AnalysisRows", "load_analysis"]
+
+NEEDED = ("schema_version", "commit", "dirty", "created", "data")
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,16 @@ class AnalysisRows:
         return float((self.facts["threat"] or {}).get("radius", 0.0))
 
     @property
-    def command(self) -> str:
-        """The command that makes it again."""
+    def command(self) -> str | None:
+        """The command that makes it again; None where a part of it was an object in Python."""
         given = self.facts["arguments"]
-        options = {
-            "data": self.facts["data"]["name"],
-            "manifolds": ",".join(given["manifolds"]),
-            "geometry": ",".join(given["geometry"]),
-            **({"stages": ",".join(given["stages"])} if given.get("stages") else {}),
-            **({"norm": self.norm, "eps": _written(given["eps"], self)} if self.norm else {}),
-            **{
-                name: given[name]
-                for name in ("n_images", "points", "features", "n_t", "seed", "split", "steps")
-                if given.get(name) is not None
-            },
-        }
-        flags = [part for k, v in options.items() for part in (f"--{k.replace('_', '-')}", str(v))]
-        return shlex.join(["robustgeom", "analyze", str(self.model["reference"]), *flags])
-
-
-def _written(eps: Any, found: AnalysisRows) -> str:
-    """Return a radius as it was given, or as people write it where the data set's own was taken."""
-    return str(eps) if eps is not None else radius_text(found.eps, found.norm).replace(" ", "")
+        lists = {name: ",".join(given[name]) for name in ("manifolds", "geometry", "stages") if given[name]}
+        rest = {k: v for k, v in given.items() if k not in lists and v is not None}
+        parts = [str(self.model["reference"]), str(given["data"])]
+        if given["groups"] or any(part.startswith("object:") for part in parts):
+            return None
+        options = [p for k, v in (lists | rest).items() for p in (f"--{k.replace('_', '-')}", str(v))]
+        return shlex.join(["robustgeom", "analyze", parts[0], *options])
 
 
 def load_analysis(folder: str | Path) -> AnalysisRows:
@@ -77,7 +66,7 @@ def load_analysis(folder: str | Path) -> AnalysisRows:
         table = pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
         rows = table.select(ANALYZER_COLUMNS.names).to_pylist()
         found = AnalysisRows(facts, rows, hashlib.sha256(raw).hexdigest())
-        _ = found.model["digest"], found.command, found.eps
+        _ = found.model["digest"], found.command, found.eps, [facts[name] for name in NEEDED]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         wanted = "an intact analysis (analysis.json and geometry.parquet)"
         raise ContentError(wanted, got=f"{path}: {error}", fix="`robustgeom analyze --out`") from error

@@ -9,6 +9,7 @@ from robustgeom.errors import InputError
 from robustgeom.stats import Interval
 
 __all__ = [
+    "commit_text",
     "draw_words",
     "loudness_text",
     "p_text",
@@ -19,6 +20,17 @@ __all__ = [
     "radius_of",
     "radius_text",
 ]
+
+
+def commit_text(commit: str | None, dirty: bool | None) -> str:
+    """Say which commit something was made at.
+
+    >>> commit_text("c0ffee", True)
+    'c0ffee with uncommitted changes'
+    """
+    if commit is None:
+        return "not in a git checkout"
+    return f"{commit} with uncommitted changes" if dirty else commit
 
 
 def parse_radius(text: str | float) -> float:

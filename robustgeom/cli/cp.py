@@ -13,18 +13,18 @@ from robustgeom.files import new_folder, write_text
 
 __all__ = ["NAMED", "cp", "found"]
 
-NAMED = {"zoo": "model", "suite": "suite", "recipe": "model"}
+NAMED = {"zoo": "model", "suite": "suite", "recipe": "model", "study": "study"}
 
 
 @click.command()
 @click.argument("name")
 @click.argument("dest", type=click.Path(path_type=Path))
 def cp(name: str, dest: Path) -> None:
-    """Copy a zoo model, a suite or a recipe into the folder DEST, to edit it there.
+    """Copy a zoo model, a suite, a recipe or a study into the folder DEST, to edit it there.
 
-    NAME is zoo/NAME, suite/NAME or recipe/NAME, or a name alone of a model or a suite. A model becomes the folder
-    DEST/NAME, which `robustgeom evaluate DEST/NAME` takes; a suite becomes DEST/NAME.toml, for --suite; a recipe
-    likewise, for `robustgeom train`. Nothing is overwritten.
+    NAME is zoo/NAME, suite/NAME, recipe/NAME or study/NAME, or a name alone of all but a recipe. A model becomes the
+    folder DEST/NAME, which `robustgeom evaluate DEST/NAME` takes; a suite becomes DEST/NAME.toml, for --suite; a recipe
+    and a study likewise, for `robustgeom train` and `robustgeom study`. Nothing is overwritten.
     """
     kind, source = found(name)
     target = dest / (source.parent.name if kind == "zoo" else source.name)
@@ -47,11 +47,11 @@ def found(name: str) -> tuple[str, Path]:
     kind, slash, rest = name.rstrip("/").partition("/")
     if slash and kind in NAMED:
         return kind, content.find(NAMED[kind], rest)
-    for kind in ("zoo", "suite"):
+    for kind in ("zoo", "suite", "study"):
         if name in content.names(NAMED[kind]):
             return kind, content.find(NAMED[kind], name)
     known = [f"{kind}/{n}" for kind, of in NAMED.items() for n in content.names(of)]
-    raise unknown("model, suite or recipe", name, known)
+    raise unknown("model, suite, recipe or study", name, known)
 
 
 def _copy_folder(source: Path, target: Path) -> None:

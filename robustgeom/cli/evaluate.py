@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from robustgeom.cli.folders import OutputFolder, output_folder
 from robustgeom.cli.output import print_summary
-from robustgeom.cli.progress import Display
+from robustgeom.cli.work import work_through
 from robustgeom.refs import is_reference, source_of, without_folders
 
 __all__ = ["evaluate", "folder_names"]
@@ -125,11 +124,11 @@ def _folder_name(model: str) -> str:
 
 def _run(specs: list[Any], folder: OutputFolder, jobs: int) -> int:
     """Run every job and print what came out; return the exit code."""
+    from robustgeom.harness.jobs import help_job, run_job
     from robustgeom.records import load_record
 
-    run = _in_turn if jobs == 1 else partial(_side_by_side, jobs=jobs)
-    mistakes, stopped = run(specs)
-    for mistake in mistakes:
+    mistakes, stopped = work_through(specs, run_job, count=jobs, spare=help_job)
+    for mistake in mistakes.values():
         click.echo(f"robustgeom: {mistake}", err=True)
     code = 130 if stopped else 2 if mistakes else 0
     folder.finished = code == 0
@@ -140,52 +139,3 @@ def _run(specs: list[Any], folder: OutputFolder, jobs: int) -> int:
     if stopped:
         click.echo("interrupted before any job had finished; the same command goes on", err=True)
     return code
-
-
-def _in_turn(specs: list[Any]) -> tuple[list[str], bool]:
-    """Run the jobs one by one; a mistake in one model does not cost the others, Ctrl-C ends all."""
-    mistakes = []
-    with Display() as display:
-        for spec in specs:
-            mistake, stopped = _run_one(spec, display)
-            mistakes += [] if mistake is None else [mistake]
-            if stopped:
-                return mistakes, True
-    return mistakes, False
-
-
-def _side_by_side(specs: list[Any], *, jobs: int) -> tuple[list[str], bool]:
-    """Run the jobs in processes; those that are left over help with the chunks of the others."""
-    from robustgeom.harness.jobs import JobsUnfinished, help_job, run_jobs
-    from robustgeom.harness.processes import Processes
-
-    try:
-        with Processes(jobs) as executor:
-            for i in range(jobs - len(specs)):
-                executor.submit(help_job, specs[i % len(specs)])
-            run_jobs(specs, executor, work=_aloud)
-    except KeyboardInterrupt:
-        return [], True
-    except JobsUnfinished as stop:
-        return [str(stop)], False
-    return [], False
-
-
-def _aloud(spec: Any) -> str:
-    from robustgeom.harness.jobs import run_job
-
-    return run_job(spec, Display(plain=True))
-
-
-def _run_one(spec: Any, display: Display) -> tuple[str | None, bool]:
-    """Return the mistake that ended a job, if any, and whether it was Ctrl-C."""
-    from robustgeom.errors import UserError
-    from robustgeom.harness.jobs import run_job
-
-    try:
-        run_job(spec, display)
-    except KeyboardInterrupt:  # Interrupted is one: its finished part is saved
-        return None, True
-    except UserError as error:
-        return f"{spec.model}: {error}" if len(spec.arguments["models"]) > 1 else str(error), False
-    return None, False

@@ -14,9 +14,9 @@ from typing import IO, Any
 from robustgeom.errors import OutputError
 from robustgeom.files import write_text
 
-__all__ = ["OutputFolder", "output_folder"]
+__all__ = ["OutputFolder", "alone_in", "output_folder"]
 
-_MARK, _JOURNAL = "unfinished.json", "journal"
+_MARK, _JOURNAL, _LOCK = "unfinished.json", "journal", ".lock"
 
 
 @dataclass
@@ -56,6 +56,29 @@ def output_folder(out: Path | None, *, default: str, arguments: dict[str, Any]) 
         finally:
             _tidy(folder)
         return
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made where it is not there; raises `OutputError` where another process holds it."""
+    lock = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise OutputError(
+            "an output folder that can be written", got=str(error), fix="another --out"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            got = f"{folder}, in which another is at work"
+            raise OutputError("a folder of one's own", got=got, fix="waiting, or --jobs 2 there") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _candidates(out: Path | None, default: str) -> Iterator[Path]:

@@ -127,12 +127,12 @@ class Analysis:
         kept = [r for r in rows if (r["measure"], r["condition"], r["manifold"]) == wanted]
         return {row["stage"]: row["value"] for row in kept}
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, replace: bool = False) -> Path:
         """Write `geometry.parquet` and `analysis.json` into a new folder, all or nothing; return the folder.
 
-        Raises `OutputError` where it exists or cannot be written.
+        Raises `OutputError` where it exists, unless it is to be replaced, or cannot be written.
         """
-        with new_folder(folder) as staged:
+        with new_folder(folder, replace=replace) as staged:
             pq.write_table(
                 self.table, staged / "geometry.parquet", compression="zstd", write_page_checksum=True
             )
@@ -186,7 +186,9 @@ def analyze(
     rows, missing = _measured(measuring, under_test, built, progress, "" if table is None else _radius(table))
     if not rows:
         raise missing[0][1]
-    arguments = {"geometry": measured, "manifolds": kinds, "stages": stages, **asdict(options)}
+    chosen = data if isinstance(data, str) else taken.name if data is None else f"object:{taken.name}"
+    asked = {"geometry": measured, "manifolds": kinds, "stages": stages}
+    arguments = {"data": chosen, **asked, "groups": sorted(given) or None, **asdict(options)}
     return Analysis(
         pa.Table.from_pylist(rows, schema=ANALYZER_COLUMNS),
         _facts(builder, table, kinds, arguments),

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from robustgeom import content
-from robustgeom.analyses import load_analysis
+from robustgeom.analyses import AnalysisRows, load_analysis
 from robustgeom.errors import ContentError, InputError, unknown
 from robustgeom.files import new_folder, read_toml
 from robustgeom.harness.analyze import AnalysisOptions, analyze
+from robustgeom.harness.chosen import chosen, samples
 from robustgeom.harness.jobs import JobSpec, run_job
 from robustgeom.harness.manifolds import KINDS, NOISY, THREATENED
 from robustgeom.harness.measures import GEOMETRY
-from robustgeom.harness.options import Progress
+from robustgeom.harness.options import Progress, RunOptions
 from robustgeom.harness.suite import load_suite
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.records import RunRecord, load_record
 from robustgeom.words import radius_of
 
-__all__ = ["JOURNAL", "NetworkJob", "Study", "StudyAnalysis", "load_study", "run_network"]
+__all__ = ["JOURNAL", "NetworkJob", "Study", "StudyAnalysis", "load_study", "parts", "run_network"]
 
 RUNS, ANALYSES, JOURNAL = "runs", "analyses", "journal"
+NAME = r"^[\w.-]*\w$"
 
 
 class StudyAnalysis(BaseModel):
@@ -34,11 +38,13 @@ class StudyAnalysis(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[\w-]+$")
+    name: str = Field(pattern=NAME)
     manifolds: list[str] = Field(min_length=1)
-    geometry: list[str] = ["capacity"]
+    geometry: list[str] = Field(default=["capacity"], min_length=1)
     norm: str = "linf"
     eps: list[str | float] = []
+    steps: PositiveInt | None = None
+    eot: PositiveInt = 8
     n_images: PositiveInt = 50
     points: PositiveInt = 50
     features: PositiveInt = 1000
@@ -46,18 +52,15 @@ class StudyAnalysis(BaseModel):
 
     def options(self, study: Study) -> dict[str, AnalysisOptions]:
         """Return what each analysis of a network is asked for, by the name of its folder."""
-        own = ("norm", "n_images", "points", "features", "n_t")
-        common = {name: getattr(self, name) for name in own} | {
-            "seed": study.seed,
-            "data_dir": study.data_dir,
-        }
+        own = self.model_dump(exclude={"name", "manifolds", "geometry", "eps"})
+        common = AnalysisOptions(**own, seed=study.seed, data_dir=study.data_dir)
         if not self.eps:
-            return {self.name: AnalysisOptions(**common)}
-        slugs = [str(eps).replace("/", "_") for eps in self.eps]
-        return {
-            f"{self.name}-{slug}": AnalysisOptions(**common, eps=eps)
-            for slug, eps in zip(slugs, self.eps, strict=True)
-        }
+            return {self.name: common}
+        return {f"{self.name}-{str(e).replace('/', '_')}": replace(common, eps=e) for e in self.eps}
+
+    def kinds(self, noise: str) -> list[str]:
+        """Return the kinds of manifolds that a network has, whose noise is "none" or some."""
+        return [kind for kind in self.manifolds if kind not in NOISY or noise != "none"]
 
 
 class Study(BaseModel):
@@ -65,7 +68,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=NAME)
     description: str
     data: str
     suite: str
@@ -77,15 +80,21 @@ class Study(BaseModel):
     data_dir: str | None = None
     analyses: list[StudyAnalysis] = []
 
+    @property
+    def options(self) -> RunOptions:
+        """How each network is evaluated."""
+        return RunOptions(n=self.n, seed=self.seed, data_dir=self.data_dir, analyze=self.analyze)
+
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """One network of a study: its reference, the folder name of its parts, and the study's folder."""
+    """One network of a study: its reference, the folder name of its parts, the study and its folder, the device."""
 
     model: str
     name: str
     study: str
     folder: str
+    device: str = "cpu"
 
     @property
     def out(self) -> str:
@@ -94,29 +103,28 @@ class NetworkJob:
 
 
 def load_study(reference: str) -> Study:
-    """Return a study by name, or from a .toml file of your own.
+    """Return a study by name, or from a .toml file of your own, whose references are as from the working directory.
 
-    Raises `UnknownNameError` with the closest names, and `ContentError` that names what does not fit.
+    Raises `UnknownNameError` with the closest names, and `UserError` that names what does not fit.
 
     >>> load_study("stochastic-vision").suite
     'zoo-linf'
     """
     path = Path(reference) if reference.endswith(".toml") else content.find("study", reference)
     study = read_toml(path, Study, "study", fix="robustgeom ls studies")
-    load_suite(study.suite)
+    chosen(study.data, study.suite, study.options)
     for analysis in study.analyses:
-        _refuse_unknown(analysis)
-    names = [f"{a.name} {eps}" for a in study.analyses for eps in a.eps or [""]]
-    for kind, listed in {"models": study.models, "analyses": names}.items():
-        if len(set(listed)) < len(listed):
-            raise ContentError(f"{kind} named once each", got=f"repeats in {path}", fix="leaving them out")
+        _refuse_unknown(analysis, load_suite(study.suite).norm)
+    if len(set(study.models)) < len(study.models):
+        raise ContentError("models named once each", got=f"repeats in {path}", fix="leaving them out")
+    _refuse_twins(study, path)
     if study.baseline not in study.models:
         got = f"{study.baseline!r} in {path}"
         raise ContentError("a baseline among the models", got=got, fix=study.models[0])
     return study
 
 
-def _refuse_unknown(analysis: StudyAnalysis) -> None:
+def _refuse_unknown(analysis: StudyAnalysis, norm: str) -> None:
     for kind, known, names in (
         ("kind of manifold", KINDS, analysis.manifolds),
         ("measure of geometry", GEOMETRY, analysis.geometry),
@@ -128,38 +136,76 @@ def _refuse_unknown(analysis: StudyAnalysis) -> None:
     if threatened and not analysis.eps:
         got = f"none for {', '.join(threatened)} of {analysis.name}"
         raise InputError("radii (eps = [...])", got=got, fix='eps = ["8/255"]')
-    for eps in analysis.eps:
-        radius_of(eps, analysis.norm)
+    if threatened and analysis.norm != norm:
+        got = f"{analysis.norm} for {analysis.name}"
+        raise InputError(f"the suite's norm, {norm}", got=got, fix=f'norm = "{norm}"')
+
+
+def _refuse_twins(study: Study, path: Path) -> None:
+    """Raise where two analyses have one folder, or one kind of manifold at one radius: no page could tell which."""
+    folders: Counter[str] = Counter()
+    places: Counter[tuple[str, float]] = Counter()
+    for analysis in study.analyses:
+        folders.update(list(analysis.options(study)))
+        for radius in [radius_of(eps, analysis.norm) for eps in analysis.eps] or [0.0]:
+            places.update((kind, radius if kind in THREATENED else 0.0) for kind in analysis.manifolds)
+    twice = [str(name) for name, count in (*folders.items(), *places.items()) if count > 1]
+    if twice:
+        got = f"{twice[0]} twice in {path}"
+        raise ContentError("every kind of manifold once at a radius", got=got, fix="leaving one out")
 
 
 def run_network(job: NetworkJob, progress: Progress | None = None) -> str:
     """Evaluate and analyse one network of a study as far as that is not done yet; return its record's folder.
 
-    What a study that ships with the package has of the same network is taken over. Parts of other weights or settings
-    are made again.
+    What the report of the study that ships with robustgeom has of the same network is taken over. Parts of other
+    weights, data or settings are made again, and analyses that the study does not ask for are removed.
     """
-    study = load_study(job.study)
-    digest = model_digest(load_model(job.model))
+    study, digest = load_study(job.study), model_digest(load_model(job.model))
     _take_over(job, study)
     record = _kept(Path(job.out), study, digest)
     if record is None:
         run_job(_evaluation(job, study), progress)
         record = load_record(job.out)
-    for label, analysis, options in _analyses(study):
-        kinds = [k for k in analysis.manifolds if k not in NOISY or record.header.model.noise != "none"]
-        place = Path(job.folder) / ANALYSES / job.name / label
-        if kinds and not _is_kept(place, digest, analysis.geometry, kinds, options):
-            found = analyze(
-                job.model,
-                study.data,
-                geometry=analysis.geometry,
-                manifolds=kinds,
-                options=options,
-                progress=progress,
-            )
-            shutil.rmtree(place, ignore_errors=True)
-            found.save(place)
+    asked = dict(_asked(job, study, record.header.model.noise))
+    _remove_others(job, set(asked))
+    for place, (analysis, options) in asked.items():
+        kinds = analysis.kinds(record.header.model.noise)
+        if _is_kept(place, study, digest, analysis.geometry, kinds, options):
+            continue
+        found = analyze(
+            job.model,
+            study.data,
+            geometry=analysis.geometry,
+            manifolds=kinds,
+            options=replace(options, device=job.device),
+            progress=progress,
+        )
+        found.save(place, replace=True)
     return job.out
+
+
+def parts(job: NetworkJob) -> tuple[RunRecord, list[AnalysisRows]]:
+    """Return the record and the analyses of one network of a study, as they lie in its folder."""
+    study, record = load_study(job.study), load_record(job.out)
+    places = [place for place, _ in _asked(job, study, record.header.model.noise)]
+    return record, [load_analysis(place) for place in places]
+
+
+def _asked(
+    job: NetworkJob, study: Study, noise: str
+) -> Iterator[tuple[Path, tuple[StudyAnalysis, AnalysisOptions]]]:
+    """Yield the folder of each analysis of a network, with what is asked for."""
+    for analysis in study.analyses:
+        if analysis.kinds(noise):
+            for label, options in analysis.options(study).items():
+                yield Path(job.folder) / ANALYSES / job.name / label, (analysis, options)
+
+
+def _remove_others(job: NetworkJob, asked: set[Path]) -> None:
+    for place in (Path(job.folder) / ANALYSES / job.name).glob("*"):
+        if place not in asked:
+            shutil.rmtree(place)
 
 
 def _take_over(job: NetworkJob, study: Study) -> None:
@@ -172,23 +218,29 @@ def _take_over(job: NetworkJob, study: Study) -> None:
                 shutil.copytree(source, staged, dirs_exist_ok=True)
 
 
+@cache
+def _hash(data: str, n: int | None, data_dir: str | None) -> str:
+    """Return the hash of the samples of a data set that evaluations (n of them) or analyses (all) meet."""
+    return samples(data, "eval", data_dir, n).hash
+
+
 def _kept(place: Path, study: Study, digest: str) -> RunRecord | None:
-    """Return the record that is there, if it is of this network, whole, and what the study asks for."""
+    """Return the record that is there, if it is whole, of this network, and what the study asks for."""
     if not (place / "header.json").is_file():
         return None
     record = load_record(place)
     header = record.header
     whole = header.status == "complete" and header.model.digest == digest
-    asked = header.suite.digest == load_suite(study.suite).digest and len(header.data.sample_ids) == study.n
-    return record if whole and asked and header.data.name == study.data else None
+    same = header.suite.digest == load_suite(study.suite).digest and header.seed == study.seed
+    data = header.data.hash == _hash(study.data, study.n, study.data_dir)
+    analyzed = header.arguments.get("analyze") is not False or not study.analyze
+    return record if whole and same and data and analyzed else None
 
 
 def _evaluation(job: NetworkJob, study: Study) -> JobSpec:
+    names = ("n", "seed", "data_dir", "analyze", "device")
     options: dict[str, Any] = {
-        "n": study.n,
-        "seed": study.seed,
-        "data_dir": study.data_dir,
-        "analyze": study.analyze,
+        k: v for k, v in replace(study.options, device=job.device).as_dict().items() if k in names
     }
     arguments = {"models": [job.model], "suite": study.suite, "data": study.data, **options}
     return JobSpec(
@@ -196,17 +248,14 @@ def _evaluation(job: NetworkJob, study: Study) -> JobSpec:
     )
 
 
-def _analyses(study: Study) -> Iterator[tuple[str, StudyAnalysis, AnalysisOptions]]:
-    for analysis in study.analyses:
-        for label, options in analysis.options(study).items():
-            yield label, analysis, options
-
-
 def _is_kept(
-    place: Path, digest: str, geometry: list[str], kinds: list[str], options: AnalysisOptions
+    place: Path, study: Study, digest: str, geometry: list[str], kinds: list[str], options: AnalysisOptions
 ) -> bool:
     if not (place / "analysis.json").is_file():
         return False
     found = load_analysis(place)
-    asked = {"geometry": geometry, "manifolds": kinds, "stages": None, **asdict(options)}
-    return bool(found.model["digest"] == digest and found.facts["arguments"] == asked)
+    arguments = {k: v for k, v in found.facts["arguments"].items() if k not in ("data", "device")}
+    asked = {"geometry": geometry, "manifolds": kinds, "stages": None, "groups": None, **asdict(options)}
+    asked.pop("device")
+    data = found.facts["data"]["hash"] == _hash(study.data, None, study.data_dir)
+    return bool(found.model["digest"] == digest and arguments == asked and data)

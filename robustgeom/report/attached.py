@@ -11,14 +11,14 @@ import pyarrow as pa
 from robustgeom.analyses import AnalysisRows
 from robustgeom.errors import InputError
 from robustgeom.records import ANALYZER_COLUMNS, RunRecord
-from robustgeom.report.tables import AGGREGATE, analyzer_rows
-from robustgeom.words import radius_text
+from robustgeom.report.tables import AGGREGATE
+from robustgeom.words import commit_text, radius_text
 
 __all__ = ["STIMULUS_MEASURES", "attached", "place_of"]
 
 VERSIONS = ("own-noise", "attack", "noise", "frozen-noise", "frozen-perturbation", "translations")
 """Conditions in which a manifold is many versions of one stimulus."""
-UNTHREATENED = ("clean", "own-noise", "translations")
+UNDER_THREAT = ("attacked", "attack", "noise", "frozen-noise", "frozen-perturbation")
 STIMULUS_MEASURES = ("capacity", "radius", "dimension", "separability", "overlap", "shift")
 STIMULI = pa.schema(
     [
@@ -30,38 +30,42 @@ STIMULI = pa.schema(
     ]
 )
 SOURCES = pa.schema([(name, pa.string()) for name in ("command", "commit", "created", "digest")])
-CLOSE = 1e-12
 
 
 def place_of(condition: str, eps: float, norm: str) -> str:
     """Return what a condition at a radius is called, such as "attack, linf 8/255"."""
-    return condition if condition in UNTHREATENED else f"{condition}, {norm} {radius_text(eps, norm)}"
+    return f"{condition}, {norm} {radius_text(eps, norm)}" if condition in UNDER_THREAT else condition
 
 
 def attached(records: Sequence[RunRecord], analyses: Iterable[AnalysisRows]) -> list[RunRecord]:
     """Return the records with the analyses of their networks as further tables.
 
-    `study` has analyzer rows: of classes, and of all versions together, conditions named with their radius. `stimuli`
-    has a row for each stage, condition, radius and stimulus whose versions were measured. `analyses` says how each came
-    about. What a record measured itself is left as it is. Raises `InputError` on an analysis of a network that no
+    `study` has analyzer rows: of classes and other groups, and of all versions together, conditions named with their
+    radius. `stimuli` has a row for each stage, condition, radius and stimulus whose versions were measured. `analyses`
+    says how each came about. Copies of one analysis count once. Raises `InputError` on an analysis of a network that no
     record is about, and on two of one kind and radius.
     """
     found: dict[str, list[AnalysisRows]] = {}
     for analysis in analyses:
-        found.setdefault(str(analysis.model["digest"]), []).append(analysis)
+        own = found.setdefault(str(analysis.model["digest"]), [])
+        if analysis.digest not in [a.digest for a in own]:
+            own.append(analysis)
     known = {record.header.model.digest for record in records}
     for digest, own in found.items():
         if digest not in known:
             got = f"an analysis of {own[0].model['name']} ({digest[:12]})"
             raise InputError("analyses of networks with records", got=got, fix="evaluating that network")
-    return [
-        _joined(record, found[digest]) if (digest := record.header.model.digest) in found else record
-        for record in records
-    ]
+    return [_joined(r, own) if (own := _own(r, found)) else r for r in records]
+
+
+def _own(record: RunRecord, found: dict[str, list[AnalysisRows]]) -> list[AnalysisRows]:
+    """Return the analyses of a record's weights; of a copy of a network, those under its own name if there are any."""
+    same = found.get(record.header.model.digest, [])
+    own = [a for a in same if a.model["name"] == record.name] or same
+    return sorted(own, key=lambda a: (a.facts["arguments"]["manifolds"], a.eps))
 
 
 def _joined(record: RunRecord, analyses: list[AnalysisRows]) -> RunRecord:
-    own = {row["condition"] for row in analyzer_rows(record)}
     study: list[dict[str, Any]] = []
     stimuli: dict[tuple[str, str, float, str], dict[str, Any]] = {}
     taken: set[str] = set()
@@ -74,7 +78,7 @@ def _joined(record: RunRecord, analyses: list[AnalysisRows]) -> RunRecord:
         for row in analysis.rows:
             if row["condition"] in VERSIONS and row["manifold"] != AGGREGATE:
                 _put(stimuli, row, analysis, record)
-            elif names[row["condition"]] not in own:
+            else:
                 study.append({**row, "condition": names[row["condition"]]})
     tables = {
         "study": pa.Table.from_pylist(study, schema=ANALYZER_COLUMNS),
@@ -86,7 +90,7 @@ def _joined(record: RunRecord, analyses: list[AnalysisRows]) -> RunRecord:
 
 def _name(condition: str, analysis: AnalysisRows, record: RunRecord) -> str:
     """Return what a condition is called; classes under the record's own strictest radius as its analyzers call them."""
-    same = analysis.norm == record.header.threat.norm and abs(analysis.eps - record.headline) < CLOSE
+    same = analysis.norm == record.header.threat.norm and abs(analysis.eps - record.headline) < 1e-12
     if condition == "attacked" and same:
         return condition
     return place_of(condition, analysis.eps, analysis.norm)
@@ -99,7 +103,7 @@ def _put(
     record: RunRecord,
 ) -> None:
     """Add a measure of one stimulus; those under another norm than the record's are not compared with it."""
-    free = row["condition"] in UNTHREATENED
+    free = row["condition"] not in UNDER_THREAT
     if row["measure"] not in STIMULUS_MEASURES or not (free or analysis.norm == record.header.threat.norm):
         return
     key = (row["stage"], row["condition"], 0.0 if free else analysis.eps, row["manifold"])
@@ -109,10 +113,9 @@ def _put(
 
 def _source(analysis: AnalysisRows) -> dict[str, str]:
     facts = analysis.facts
-    commit = f"{facts['commit']}{' with uncommitted changes' if facts['dirty'] else ''}"
     return {
-        "command": analysis.command,
-        "commit": commit if facts["commit"] else "not in a git checkout",
+        "command": analysis.command or "from Python; no command makes it again",
+        "commit": commit_text(facts["commit"], facts["dirty"]),
         "created": str(facts["created"]),
         "digest": analysis.digest,
     }

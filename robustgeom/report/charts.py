@@ -197,44 +197,33 @@ def sweep_chart(
     """Chart a measure against levels of something: a line with error bars a condition, a small point a training seed.
 
     `rows`: the level, called `by`, condition, value, low, high, n; `seeds`: level, condition, value, model; `others`:
-    network, condition, value of networks without a level, drawn across. Accuracies are shares in [0, 1]. Levels stand
-    side by side in their order, since they go up by factors.
+    network and the same of networks without a level, which stand beside the levels. Accuracies are shares in [0, 1].
+    Levels stand side by side in their order, since they go up by factors.
     """
     conditions = list(dict.fromkeys(r["condition"] for r in rows))
     share = measure == "accuracy"
     form = ".1%" if share else ".3g"
-    x = alt.X(f"{by}:O", title=title).axis(labelAngle=0)
+    beside = [{**r, by: r["network"]} for r in others]
+    if beside:  # an axis is of numbers or of names
+        rows, seeds = ([{**r, by: f"{r[by]:g}"} for r in some] for some in (rows, seeds))
+    order = list(dict.fromkeys(r[by] for r in [*rows, *beside]))
+    x = alt.X(f"{by}:O", title=title, sort=order).axis(labelAngle=-20 if beside else 0, labelLimit=160)
     y = alt.Y("value:Q", title=axis_title(measure))
     y = y.axis(format="%").scale(domain=[0, 1]) if share else y
-    base = alt.Chart(data(rows)).encode(x=x, color=colour(conditions))
-    line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash(conditions))
-    bars = base.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title=axis_title(measure)), y2="high:Q")
+    line = alt.Chart(data(rows)).mark_line(strokeWidth=2)
+    every = alt.Chart(data([*rows, *beside])).encode(x=x, color=colour(conditions))
+    bars = every.mark_rule(strokeWidth=1.6).encode(y=alt.Y("low:Q", title=axis_title(measure)), y2="high:Q")
     shares = [alt.Tooltip(f"{c}:Q", format=form) for c in ("value", "low", "high")]
-    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+    points = every.mark_point(filled=True, size=60, opacity=1).encode(
         y=y, shape=shape(conditions), tooltip=["condition:N", f"{by}:O", *shares, "n:Q"]
     )
-    layers = [*_across(others, y, conditions, form), bars, line, points]
-    if seeds:
-        each = alt.Chart(data(list(seeds))).encode(x=x, y=y, color=colour(conditions))
-        layers.append(
-            each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
-                tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=form)]
-            )
-        )
+    joined = line.encode(x=x, y=y, color=colour(conditions), strokeDash=dash(conditions))
+    each = alt.Chart(data(list(seeds))).encode(x=x, y=y, color=colour(conditions))
+    ticks = each.mark_tick(size=14, thickness=1.4, opacity=0.8).encode(
+        tooltip=["model:N", "condition:N", alt.Tooltip("value:Q", format=form)]
+    )
+    layers = (bars, joined, *((ticks,) if seeds else ()), points)
     return alt.layer(*layers).properties(width="container", height=300)
-
-
-def _across(
-    others: Sequence[dict[str, Any]], y: alt.Y, conditions: Sequence[str], form: str
-) -> list[alt.Chart]:
-    """Return thin lines across, each with the name of its network at the left end."""
-    if not others:
-        return []
-    base = alt.Chart(data(list(others))).encode(y=y, color=colour(conditions))
-    tooltip = ["network:N", "condition:N", alt.Tooltip("value:Q", format=form)]
-    rules = base.mark_rule(strokeWidth=1, strokeDash=[2, 3], opacity=0.8).encode(tooltip=tooltip)
-    names = base.mark_text(align="left", baseline="bottom", dx=3, dy=-1, fontSize=10)
-    return [rules, names.encode(x=alt.value(0), text="network:N")]
 
 
 def histogram_chart(

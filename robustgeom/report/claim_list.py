@@ -66,31 +66,31 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "standard-widths-grow",
-        "Standard networks widen what an attack does to an image, with its radius and with depth, and far "
+        "Standard networks widen what an attack does to a stimulus, with its radius and with depth, and far "
         "more than noise.",
         "Dapello et al. 2021, arXiv:2111.06979, as summarised by others; the test is ours",
         "standard_widths_grow",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "trained-widths-stay",
-        "Adversarial training holds the width of an attacked image stable.",
+        "Adversarial training holds the width of an attacked stimulus stable.",
         "Dapello et al. 2021, arXiv:2111.06979, as summarised by others; the factor is ours",
         "trained_widths_stay",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "noise-widens",
-        "Networks with noise have wide images already without attack, and a small attack adds little.",
+        "Networks with noise have wide stimuli already without attack, and a small attack adds little.",
         "Dapello et al. 2021, arXiv:2111.06979, abstract, and as summarised by others; the factor is ours",
         "noise_widens",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "signatures-differ",
@@ -100,7 +100,7 @@ CLAIMS: tuple[Claim, ...] = (
         "signatures_differ",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "noise-is-compressed",
@@ -109,17 +109,17 @@ CLAIMS: tuple[Claim, ...] = (
         "noise_is_compressed",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "clouds-overlap",
-        "In networks with noise the clean and the attacked versions of an image overlap; without noise they"
+        "In networks with noise the clean and the attacked versions of a stimulus overlap; without noise they"
         " do not.",
         "Dapello et al. 2021, arXiv:2111.06979, abstract; the thresholds are ours",
         "clouds_overlap",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "overlap-grows",
@@ -128,16 +128,16 @@ CLAIMS: tuple[Claim, ...] = (
         "overlap_grows",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "noise-blurs",
-        "The more noise, the harder are different images to tell apart.",
+        "The more noise, the harder are different stimuli to tell apart.",
         "Dapello et al. 2021, arXiv:2111.06979, abstract; inferred",
         "noise_blurs",
         "stochastic",
         "stimuli",
-        "geometry.csv",
+        "stimuli.csv",
     ),
     Claim(
         "interior-peak",

@@ -12,8 +12,9 @@ from robustgeom.report.compare import Comparison
 from robustgeom.report.crowd import trained
 from robustgeom.report.crowd_charts import correlation_chart, measures_chart
 from robustgeom.report.figures import Cell, Figure
+from robustgeom.report.findings import place
 from robustgeom.report.stimuli import ATTACK, NOISE, OWN, stimuli, with_stimuli
-from robustgeom.report.tables import INPUT, LOGIT_MEASURES, aggregates, logit_values, stages
+from robustgeom.report.tables import CONDITIONS, INPUT, LOGIT_MEASURES, aggregates, logit_values, stages
 from robustgeom.stats import Interval, bootstrap, spearman
 
 __all__ = ["correlation_figures", "measures_of"]
@@ -57,8 +58,7 @@ def correlation_figures(comparison: Comparison) -> list[Figure]:
 def measures_of(record: RunRecord, radius: float) -> dict[str, float]:
     """Return the measures of one network by name: geometry at the last stage before the logits, and clean logits.
 
-    Of classes clean and attacked, of single images under own noise, attack and noise of `radius`, seeds of a projection
-    averaged.
+    Of classes clean and under the strictest attack, of single stimuli under own noise, attack and noise of `radius`.
     """
     return {**dict(_of_classes(record)), **dict(_of_stimuli(record, radius)), **dict(_of_logits(record))}
 
@@ -67,20 +67,25 @@ def _of_classes(record: RunRecord) -> Iterator[tuple[str, float]]:
     for measure in CLASS_MEASURES:
         hidden = [s for s in stages(record, measure) if s not in (INPUT, LAST)]
         for row in aggregates(record, measure):
-            if hidden and row["stage"] == hidden[-1] and row["condition"] in ("clean", "attacked"):
-                yield f"{measure.replace('_', ' ')} of classes, {row['condition']}", float(row["value"])
+            if hidden and row["stage"] == hidden[-1] and row["condition"] in CONDITIONS:
+                under = "" if row["condition"] == "clean" else f" at {place(record, record.headline)}"
+                name = f"{measure.replace('_', ' ')} of classes, {row['condition']}{under}"
+                yield name, float(row["value"])
 
 
 def _of_stimuli(record: RunRecord, radius: float) -> Iterator[tuple[str, float]]:
     if not with_stimuli(record):
         return
     own = stimuli([record])
-    stage = own.stages[-2] if len(own.stages) > 1 else own.stages[-1]
     for condition, eps in ((OWN, 0.0), (ATTACK, radius), (NOISE, radius)):
         for measure in VERSION_MEASURES:
-            if (values := own.known(measure, stage, condition, eps)) is not None:
-                word = condition.replace("-", " ")
-                yield f"{measure} of images, {word}", float(values.mean())
+            if (values := own.known(measure, own.hidden, condition, eps)) is not None:
+                word = (
+                    condition.replace("-", " ")
+                    if condition == OWN
+                    else f"{condition} at {place(record, eps)}"
+                )
+                yield f"{measure} of stimuli, {word}", float(values.mean())
 
 
 def _of_logits(record: RunRecord) -> Iterator[tuple[str, float]]:

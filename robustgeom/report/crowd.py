@@ -120,10 +120,22 @@ def beside(comparison: Comparison, inside: Collection[str]) -> list[Group]:
 
 
 def detailed(comparison: Comparison) -> Sequence[ModelResult]:
-    """Return the networks to show one by one: all, or of many the first of those whose geometry was measured."""
+    """Return the networks to show one by one: all, or of many one a recipe, those first whose geometry was measured.
+
+    The baseline and networks that nobody declared, such as yours, are always among them.
+    """
     if len(comparison.models) <= MANY:
         return comparison.models
-    return ([m for m in comparison.models if analyzer_rows(m.record)] or comparison.models)[:MANY]
+    firsts = {id(g.models[0]) for g in groups(comparison)}
+    asked = [m for m in comparison.models if m.name == comparison.baseline or _is_guest(m)]
+    measured = [m for m in comparison.models if id(m) in firsts and analyzer_rows(m.record)]
+    others = measured or list(comparison.models)
+    kept = {id(m) for m in [*asked, *(m for m in others if m not in asked)][:MANY]}
+    return [m for m in comparison.models if id(m) in kept]
+
+
+def _is_guest(model: ModelResult) -> bool:
+    return model.record.header.model.family == "user"
 
 
 def _grouped(name: str, models: list[ModelResult]) -> list[Group]:

@@ -16,22 +16,20 @@ COLUMNS, PANEL = 3, 230  # panels side by side, and pixels of one
 
 
 def stages_chart(rows: list[dict[str, Any]], measure: str) -> alt.LayerChart | alt.FacetChart:
-    """Chart a measure along the stages, one line a network, coloured by how it was trained.
+    """Chart a measure along the stages, one line a network, coloured by how it was trained and at which noise.
 
-    `rows`: network, members, training, stage, value, and place, counted from the end: -1 is a network's last stage.
+    `rows`: network, members, kind, stage, value, and place, counted from the end: -1 is a network's last stage.
     """
     first = {r["stage"]: min(o["place"] for o in rows if o["stage"] == r["stage"]) for r in rows}
     order = sorted(first, key=first.__getitem__)
-    kinds = list(dict.fromkeys(r["training"] for r in rows))
+    kinds = list(dict.fromkeys(r["kind"] for r in rows))
     x = alt.X("stage:N", title=None, sort=order).axis(labelAngle=-40, labelLimit=150)
     y = alt.Y("value:Q", title=axis_title(measure))
-    base = alt.Chart(data(rows)).encode(x=x, y=y, color=colour(kinds, "training"), detail="network:N")
-    line = base.mark_line(strokeWidth=1.4).encode(
-        strokeDash=dash(kinds, "training"), order=alt.Order("place:Q")
-    )
-    tooltip = ["network:N", "training:N", "stage:N", alt.Tooltip("value:Q", format=".3g")]
+    base = alt.Chart(data(rows)).encode(x=x, y=y, color=colour(kinds, "kind"), detail="network:N")
+    line = base.mark_line(strokeWidth=1.4).encode(strokeDash=dash(kinds, "kind"), order=alt.Order("place:Q"))
+    tooltip = ["network:N", "kind:N", "stage:N", alt.Tooltip("value:Q", format=".3g")]
     points = base.mark_point(filled=True, size=40, opacity=1).encode(
-        shape=shape(kinds, "training"), tooltip=tooltip
+        shape=shape(kinds, "kind"), tooltip=tooltip
     )
     return alt.layer(line, points).properties(width="container", height=260)
 

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from robustgeom.records import ANALYZER_COLUMNS, CheckResult
+from robustgeom.report.attached import STIMULUS_MEASURES
+from robustgeom.report.stimuli import stimuli, with_stimuli
 from robustgeom.report.tables import LOGIT_MEASURES, analyzer_rows
 from robustgeom.report.yields import AttackYield
 
@@ -34,7 +36,10 @@ def as_json(comparison: Comparison) -> str:
 
 
 def csv_tables(comparison: Comparison) -> dict[str, str]:
-    """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row."""
+    """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row.
+
+    And stimuli, where analyses of single stimuli came with the records.
+    """
     tables = {
         "models": model_rows(comparison),
         "curves": _curve_rows(comparison),
@@ -43,6 +48,8 @@ def csv_tables(comparison: Comparison) -> dict[str, str]:
         "geometry": _geometry_rows(comparison.models),
         "logits": _logit_rows(comparison.models),
     }
+    if any(with_stimuli(m.record) for m in comparison.models):
+        tables["stimuli"] = _stimulus_rows(comparison.models)
     return {name: _csv(rows, EMPTY.get(name, [])) for name, rows in tables.items()}
 
 
@@ -156,6 +163,24 @@ def _geometry_rows(models: Iterable[ModelResult]) -> list[dict[str, Any]]:
 def _logit_rows(models: Iterable[ModelResult]) -> list[dict[str, Any]]:
     tables = [(m.name, m.record.tables["logits"]) for m in models if "logits" in m.record.tables]
     return [row | {"model": name} for name, table in tables for row in table.to_pylist()]
+
+
+def _stimulus_rows(models: Sequence[ModelResult]) -> list[dict[str, Any]]:
+    """Return means over stimuli with their standard errors; the analyses have every stimulus."""
+    return [
+        {"model": m.name, "stage": stage, "condition": condition, "eps": eps, "measure": measure}
+        | {
+            "value": float(values.mean()),
+            "se": float(values.std(ddof=1)) / len(values) ** 0.5,
+            "n": len(values),
+        }
+        for m in models
+        if with_stimuli(m.record)
+        for own in (stimuli([m.record]),)
+        for stage, condition, eps in own.tables[0]
+        for measure in ("width", *STIMULUS_MEASURES)
+        if (values := own.known(measure, stage, condition, eps)) is not None
+    ]
 
 
 def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:

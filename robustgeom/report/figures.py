@@ -25,7 +25,10 @@ Cell = str | float | int
 
 @dataclass(frozen=True)
 class Figure:
-    """One chart: its id in the page, title, one-sentence finding, and its data as a table."""
+    """One chart: its id in the page, title, one-sentence finding, and its data as a table.
+
+    `group` is the network that it is of, and `members` the names that a filter finds it by, where they are others.
+    """
 
     id: str
     title: str
@@ -34,6 +37,7 @@ class Figure:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     group: str = ""
+    members: str = ""
 
 
 UNITS = {

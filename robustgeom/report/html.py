@@ -61,13 +61,18 @@ STUDIES = {
 }
 SECTIONS = {
     "checks": "Failure checks",
+    "curve": "Accuracy against eps",
     "geometry": "Geometry per stage",
     "kinds": "Two kinds of networks",
     "lessons": "What students were taught",
+    "logits": "Logits and gaps",
     "noise": "Noise sweep",
     "stimuli": "Single stimuli",
+    "verdicts": "Verdicts",
 }
 """Sections of the page that claims lead to."""
+INSTEAD = {"kinds": "logits", "lessons": "verdicts", "noise": "curve", "stimuli": "geometry"}
+"""Where they lead on a page that lacks theirs."""
 STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
 
 
@@ -90,13 +95,15 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     certificates = certificate_figures(comparison)
     charts = [f for g in geometry for f in (*g.version_figures, *g.class_figures)]
     charts += [] if profile is None else [profile]
+    records = [m.record for m in comparison.models]
     noise, scales = sweep_figures(comparison), scale_figures(comparison)
     ranking = ranking_figures(comparison)
     stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
     charts += [*noise, *scales, *ranking, *stimuli, *measures]
+    pairs, lessons = kinds(records, inputs), lesson_sheets(records)
+    optional = {"kinds": pairs, "lessons": lessons, "noise": noise, "stimuli": stimuli}
     script, library = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _library()
     common, own = provenance(comparison.models)
-    records = [m.record for m in comparison.models]
     place = comparison.place(comparison.strictest)
     context = {
         "comparison": comparison,
@@ -112,7 +119,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "widths": [f for f in stimuli if f.group],
         "stimuli": [f for f in stimuli if not f.group],
         "measures": measures,
-        "sections": SECTIONS,
+        "sections": _sections(missing=[k for k, v in optional.items() if not v]),
         "logits": _by_model(logits),
         "calibration": calibration(comparison),
         "classes": [
@@ -121,8 +128,8 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
             if comparison.strictest in m.robust
             and (found := class_sheet(m.record, comparison.strictest, place))
         ],
-        "kinds": kinds(records, inputs),
-        "lessons": lesson_sheets(records),
+        "kinds": pairs,
+        "lessons": lessons,
         "studies": _studies(comparison.claims),
         "budgets": budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],
@@ -184,6 +191,12 @@ def _policy(*scripts: str) -> str:
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; media-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _sections(missing: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return for every section where a claim about it leads, and what that is called."""
+    places = {name: INSTEAD[name] if name in missing else name for name in SECTIONS}
+    return {name: (place, SECTIONS[place]) for name, place in places.items()}
 
 
 def _loudness(comparison: Comparison) -> list[str]:

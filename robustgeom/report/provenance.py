@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from robustgeom.report.compare import Comparison, ModelResult
+from robustgeom.words import commit_text
 
 __all__ = ["budgets", "command", "provenance"]
 
@@ -28,7 +29,7 @@ def _about(model: ModelResult) -> Rows:
     return [
         ("status", f"{model.status}{': ' + header.error if header.error else ''}"),
         ("created", header.created),
-        ("commit", _commit(header.commit, header.dirty)),
+        ("commit", commit_text(header.commit, header.dirty)),
         ("model", f"{header.model.reference}, {header.model.parameters:,} parameters"),
         ("model digest", header.model.digest),
         ("data", f"{header.data.name}, {header.data.split}, {len(ids)} samples"),
@@ -59,12 +60,6 @@ def _analyses(model: ModelResult) -> Rows:
         (f"analysis {i}", f"{a['command']} (made {a['created']} at {a['commit']}; table {a['digest']})")
         for i, a in enumerate([] if table is None else table.to_pylist(), start=1)
     ]
-
-
-def _commit(commit: str | None, dirty: bool | None) -> str:
-    if commit is None:
-        return "not in a git checkout"
-    return f"{commit} with uncommitted changes" if dirty else commit
 
 
 def _pairs(values: dict[str, Any]) -> str:

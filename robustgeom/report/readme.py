@@ -134,13 +134,13 @@ def _claims(files: list[Path]) -> str:
         if c["status"] != "not tested"
     )
     rows = (
-        [f"**{i}** {text}", *(_verdict(name, by[i]) for name, by in judged.items())] for i, text in tested
+        [f"**{i}** {text}", *(_verdict(name, by.get(i)) for name, by in judged.items())] for i, text in tested
     )
     return _table(("claim", *judged), rows)
 
 
-def _verdict(report: str, claim: dict[str, Any]) -> str:
-    if claim["status"] == "not tested":
+def _verdict(report: str, claim: dict[str, Any] | None) -> str:
+    if claim is None or claim["status"] == "not tested":
         return ""
     effect = claim["interval"]
     link = f"{report}/report.html#claim-{claim['claim']['id']}"

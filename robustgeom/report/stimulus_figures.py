@@ -26,11 +26,11 @@ def stimulus_figures(comparison: Comparison) -> list[Figure]:
     A width chart a recipe (`group` says which), then all together: overlap and dimension along the stages, and overlap
     and capacity against noise.
     """
-    found = [
-        (g, stimuli([m.record for m in g.models]))
+    analysed = {
+        g.name: tuple(m for m in g.models if not m.partial and with_stimuli(m.record))
         for g in groups(comparison)
-        if not any(m.partial for m in g.models) and all(with_stimuli(m.record) for m in g.models)
-    ]
+    }
+    found = [(Group(n, own), stimuli([m.record for m in own])) for n, own in analysed.items() if own]
     if not found:
         return []
     widths = [f for g, own in found if (f := _widths(comparison, g, own))]
@@ -39,7 +39,7 @@ def stimulus_figures(comparison: Comparison) -> list[Figure]:
     eps = _common(comparison, found)
     if eps is not None:
         figures += _along("overlap", comparison.place(eps), found, ATTACK, eps)
-        figures += _against("overlap", comparison, found, ATTACK, eps)
+        figures += _against("overlap", comparison, found, ATTACK)
     return [
         *figures,
         *_along("dimension", "own noise", found, OWN),
@@ -66,26 +66,27 @@ def _widths(comparison: Comparison, group: Group, own: Stimuli) -> tuple[Group, 
             if (values := own.known("width", stage, kind, eps)) is not None:
                 error = float(values.std(ddof=1)) / len(values) ** 0.5
                 common = {"stage": stage, "condition": condition, "measure": "width"}
-                rows.append({**common, "value": float(values.mean()), "se": error, "images": len(values)})
+                rows.append({**common, "value": float(values.mean()), "se": error, "n": len(values)})
     return (group, rows) if rows else None
 
 
 def _width_figure(group: Group, rows: list[Row], high: float, index: int) -> Figure:
     body: tuple[tuple[Cell, ...], ...] = tuple(
-        (r["stage"], r["condition"], f"{r['value']:.4g}", f"{r['se']:.2g}", r["images"]) for r in rows
+        (r["stage"], r["condition"], f"{r['value']:.4g}", f"{r['se']:.2g}", r["n"]) for r in rows
     )
-    columns = ("stage", "condition", "width (centre norms)", "standard error over images", "images")
+    columns = ("stage", "condition", "width (centre norms)", "standard error over stimuli", "stimuli")
     last = [r for r in rows if r["stage"] == rows[-1]["stage"]]
     said = ", ".join(f"{r['value']:.3g} under {r['condition'].replace('attack, ', '')}" for r in last[:3])
-    text = f"At {last[0]['stage']} an image is {said} wide."
+    text = f"At {last[0]['stage']} it is {said}."
     return Figure(
         f"width-{index}",
-        "Width of an image",
+        "Width along the stages",
         text,
         geometry_chart(rows, high=high),
         columns,
         body,
         group.label,
+        group.members,
     )
 
 
@@ -95,18 +96,18 @@ def _along(
     """Return a chart of a measure along the stages, a line a recipe."""
     rows: list[Row] = []
     for group, own in found:
-        shown = own.noisy if condition == OWN else own.stages
+        behind, short = own.noisy if condition == OWN else own.stages, _short(own.stages)
         for place, stage in zip(range(-len(own.stages), 0), own.stages, strict=True):
-            values = own.known(measure, stage, condition, eps) if stage in shown else None
+            values = own.known(measure, stage, condition, eps) if stage in behind else None
             if values is not None:
-                names = {"network": group.label, "members": group.members, "training": group.training}
-                short = stage.rpartition(".")[2]
-                rows.append({**names, "stage": short, "place": place, "value": float(values.mean())})
+                names = {"network": group.label, "members": group.members, "kind": _kind(group)}
+                shown = {"stage": short[stage], "place": place, "value": float(values.mean())}
+                rows.append({**names, **shown})
     if not rows:
         return []
-    columns = ("network", "training", "stage", measure)
+    columns = ("network", "kind", "stage", measure)
     body: tuple[tuple[Cell, ...], ...] = tuple(
-        (r["network"], r["training"], r["stage"], f"{r['value']:.3f}") for r in rows
+        (r["network"], r["kind"], r["stage"], f"{r['value']:.3f}") for r in rows
     )
     title = f"{measure.capitalize()} along the stages, {where}"
     return [
@@ -114,6 +115,18 @@ def _along(
             f"{measure}-stages", title, _extremes(rows, measure), stages_chart(rows, measure), columns, body
         )
     ]
+
+
+def _kind(group: Group) -> str:
+    """Say how networks were trained, and at which noise level."""
+    model = group.models[0].record.header.model
+    return f"{group.training}, rho {model.rho:g}" if model.rho else group.training
+
+
+def _short(stages: list[str]) -> dict[str, str]:
+    """Return the last parts of the stages' names where they tell them apart, so that alike networks share an axis."""
+    tails = [stage.rpartition(".")[2] for stage in stages]
+    return dict(zip(stages, tails if len(set(tails)) == len(stages) else stages, strict=True))
 
 
 def _extremes(rows: list[Row], measure: str) -> str:
@@ -125,10 +138,8 @@ def _extremes(rows: list[Row], measure: str) -> str:
     return f"{text}." if most is least else f"{text} and {least['value']:.3g} in {least['network']}."
 
 
-def _against(
-    measure: str, comparison: Comparison, found: Sequence[Analysed], condition: str, eps: float = 0.0
-) -> list[Figure]:
-    """Return a chart a noise sweep: the measure at the last stage before the logits against rho, others across."""
+def _against(measure: str, comparison: Comparison, found: Sequence[Analysed], condition: str) -> list[Figure]:
+    """Return a chart a noise sweep: the measure at the last stage before the logits against rho, others beside."""
     figures = []
     for index, sweep in enumerate(sweeps([m.record for g, _ in found for m in g.models])):
         levels = {rho: stimuli(records) for rho, records in sweep.levels.items()}
@@ -137,17 +148,17 @@ def _against(
             {"rho": rho, "condition": text, **_interval(values)}
             for text, radius in places.items()
             for rho, own in levels.items()
-            if (values := own.known(measure, own.stages[-2], condition, radius)) is not None
+            if (values := own.known(measure, own.hidden, condition, radius)) is not None
         ]
         if not rows:
             continue
         shown = {g.name for g in beside(comparison, {r.name for r in sweep.records})}
         others = [
-            {"network": g.label, "condition": text, "value": float(values.mean())}
+            {"network": g.label, "members": g.members, "condition": text, **_interval(values)}
             for g, own in found
             if g.name in shown
             for text, radius in places.items()
-            if radius == eps and (values := own.known(measure, own.stages[-2], condition, radius)) is not None
+            if (values := own.known(measure, own.hidden, condition, radius)) is not None
         ]
         figures.append(_against_figure(measure, sweep.name, rows, others, index))
     return figures
@@ -165,16 +176,20 @@ def _interval(values: Array) -> Row:
 
 
 def _against_figure(measure: str, name: str, rows: list[Row], others: list[Row], index: int) -> Figure:
-    columns = ("rho, or network" if others else "rho", "condition", measure, "low", "high", "images")
+    columns = ("rho, or network" if others else "rho", "condition", measure, "low", "high", "stimuli")
     body: tuple[tuple[Cell, ...], ...] = tuple(
-        (f"{r['rho']:g}", r["condition"], *(f"{r[c]:.3f}" for c in ("value", "low", "high")), r["n"])
-        for r in rows
+        (
+            str(r.get("network", f"{r.get('rho', 0):g}")),
+            r["condition"],
+            *(f"{r[c]:.3f}" for c in ("value", "low", "high")),
+            r["n"],
+        )
+        for r in [*rows, *others]
     )
-    body += tuple((r["network"], r["condition"], f"{r['value']:.3f}", "", "", "") for r in others)
     ends = [next(r for r in rows[::step] if r["condition"] == rows[0]["condition"]) for step in (1, -1)]
     said = [f"{r['value']:.3g} at rho {r['rho']:g}" for r in ends]
     text = f"At the last stage before the logits, {rows[0]['condition']}: {said[0]}, {said[1]}."
-    text += " Across: other networks." if others else ""
+    text += " Beside: other networks." if others else ""
     chart = sweep_chart(rows, measure=measure, others=others)
     title = f"{measure.capitalize()} against noise: {name}"
     return Figure(f"{measure}-noise-{index}", title, text, chart, columns, body)

@@ -1,21 +1,40 @@
 """Rules of claims about what networks make of one stimulus: standard, adversarially trained, with noise; no torch.
 
-Width is radius times the root of dimension (mean-field) of the manifold that an image's versions make at a stage, in
-norms of its centre. Seeds are averaged image by image. Stages of two networks are matched from the logits backwards.
+Width is radius times the root of dimension (mean-field) of the manifold that a stimulus's versions make at a stage, in
+norms of its centre. Seeds are averaged stimulus by stimulus. Stages of two networks are matched from the logits
+backwards; one that has no counterpart is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from robustgeom.records import RunRecord
-from robustgeom.report.families import Family, contrasts, families
-from robustgeom.report.findings import Finding, NotTestedError, above_zero, mean_mask, place
-from robustgeom.report.stimuli import ATTACK, NOISE, OWN, Array, Stimuli, stimuli, with_stimuli
-from robustgeom.report.sweep import nearest_to_three
+from robustgeom.report.families import Family, families
+from robustgeom.report.findings import (
+    Finding,
+    NotTestedError,
+    above_zero,
+    mean_mask,
+    place,
+    refuse_doubtful,
+    refuse_other_attacks,
+)
+from robustgeom.report.stimuli import (
+    ATTACK,
+    NOISE,
+    OWN,
+    Array,
+    Stimuli,
+    on_the_same,
+    stimuli,
+    with_stimuli,
+)
+from robustgeom.report.sweep import plainly_noisy
 from robustgeom.words import percent
 
 __all__ = [
@@ -31,24 +50,24 @@ ALIKE, LEAST = 0.05, 0.1  # accuracies that count as matched, and what they must
 
 
 def standard_widths_grow(records: Sequence[RunRecord]) -> list[Finding]:
-    """Standard networks widen what an attack does to an image with its radius and with depth, far more than noise.
+    """Standard networks widen what an attack does to a stimulus with its radius and with depth, far more than noise.
 
-    Rule: in every family with standard networks whose versions of images were measured: at each of the last two stages
-    the slope of width against eps (least squares over the measured radii, image by image) is above 0; from the smallest
-    to the largest radius the width rises more at the last stage before the logits than at the first stage; and at the
-    largest radius, at those last two stages, noise of the same norm is at most half as wide as the attack. Each 95 %
-    bootstrap interval over images lies above 0.
+    Rule: in every family with standard networks whose versions of stimuli were measured: at each of the last two stages
+    the slope of width against eps (least squares over the measured radii, stimulus by stimulus) is above 0; from the
+    smallest to the largest radius the width rises more at the last stage before the logits than at the first stage; and
+    at the largest radius, at those last two stages, noise of the same norm is at most half as wide as the attack. Each
+    95 % bootstrap interval over stimuli lies above 0.
     """
     return [f for family, (standard,) in _each(records, _standard) for f in _growth(family.name, standard)]
 
 
 def trained_widths_stay(records: Sequence[RunRecord]) -> list[Finding]:
-    """Adversarial training holds the width of an attacked image stable.
+    """Adversarial training holds the width of an attacked stimulus stable.
 
     Rule: in every family with both kinds, at each of the last two stages, the slope of width against eps (least squares
-    over the measured radii, image by image) is at most half that of standard networks: the 95 % bootstrap interval over
-    images of (half the standard slope minus the adversarially trained one) lies above 0. Of several recipes of
-    adversarial training the one with the most seeds is taken, of those the most robust.
+    over the measured radii, stimulus by stimulus) is at most half that of standard networks: the 95 % bootstrap
+    interval over stimuli of (half the standard slope minus the adversarially trained one) lies above 0. Of several
+    recipes of adversarial training the one with the most seeds is taken, of those the most robust.
     """
     found = []
     for family, (standard, trained) in _each(records, _standard, _trained):
@@ -61,21 +80,21 @@ def trained_widths_stay(records: Sequence[RunRecord]) -> list[Finding]:
 
 
 def noise_widens(records: Sequence[RunRecord]) -> list[Finding]:
-    """Networks with noise have wide images already without attack, and an attack adds little.
+    """Networks with noise have wide stimuli already without attack, and an attack adds little.
 
-    Rule: in every family with both, at every stage in the first half of those behind the noise: the width of an image
-    under the network's own noise is larger than that of an attacked image, at the largest measured radius, in
-    adversarially trained networks (chosen as for `trained_widths_stay`); and at the smallest measured radius the attack
-    makes it at most 1.25 times as wide as it is without. Each 95 % bootstrap interval over images lies above 0. Of
-    several noise levels the one nearest to rho = 3 is taken.
+    Rule: in every family with both, at every stage in the first half of those behind the noise that have a counterpart
+    in the other network: the width of a stimulus under the network's own noise is larger than that of an attacked
+    stimulus, at the largest measured radius, in adversarially trained networks (chosen as for `trained_widths_stay`);
+    and at the smallest measured radius the attack makes it at most 1.25 times as wide as it is without. Each 95 %
+    bootstrap interval over stimuli lies above 0. Of several noise levels the one nearest to rho = 3 is taken.
     """
     found = []
     for family, (noisy, trained) in _each(records, _noisy, _trained):
         radii = _radii(noisy, trained)
+        most, least = (place(noisy.records[0], eps) for eps in (radii[-1], radii[0]))
         for ours, theirs in _early(noisy, trained):
             own, attacked = _width(noisy, ours, OWN), _width(trained, theirs, ATTACK, radii[-1])
             wide = f"{family.name} at {ours}: own noise {own.mean():.3g} wide"
-            most, least = (place(noisy.records[0], eps) for eps in (radii[-1], radii[0]))
             against = f"{attacked.mean():.3g} under attack at {most} after adversarial training"
             found.append(above_zero(own - attacked, f"{wide}, {against}, difference"))
             moved = _width(noisy, ours, ATTACK, radii[0])
@@ -85,21 +104,24 @@ def noise_widens(records: Sequence[RunRecord]) -> list[Finding]:
 
 
 def signatures_differ(records: Sequence[RunRecord]) -> list[Finding]:
-    """Equally robust networks, with noise and adversarially trained, differ in the widths of attacked images.
+    """Equally robust networks, with noise and adversarially trained, differ in the widths of attacked stimuli.
 
     Rule: in every family with both, of all adversarial recipes, noise levels and radii that were both evaluated and
     measured, the pair whose robust accuracies (seeds averaged, above 10 %) are closest; they may differ by 5 points at
-    most. At each of the first two stages behind the noise, and for each seed, the width of an attacked image differs by
-    one and the same sign, and each 95 % bootstrap interval over images excludes 0.
+    most. At each of the first two stages behind the noise that have a counterpart, between every seed of the one and
+    every seed of the other, the width of an attacked stimulus differs by one and the same sign, and each 95 % bootstrap
+    interval over stimuli excludes 0. A record with a failed check leaves the claim untested.
     """
     found = []
     for family in families([r for r in records if with_stimuli(r)]):
         if (match := _matched(family)) is not None:
+            refuse_doubtful([*match.noisy, *match.trained])
+            refuse_other_attacks([*match.noisy, *match.trained])
             found += _signature(family.name, match)
     if not found:
         raise NotTestedError(
             "needs networks with noise and adversarially trained ones of one family that are equally robust, to 5 "
-            "points, at a radius at which versions of images were measured"
+            "points, at a radius at which versions of stimuli were measured"
         )
     return found
 
@@ -107,10 +129,10 @@ def signatures_differ(records: Sequence[RunRecord]) -> list[Finding]:
 def noise_is_compressed(records: Sequence[RunRecord]) -> list[Finding]:
     """The spread that a network's noise makes is of many dimensions at the front and of few behind.
 
-    Rule: in every family with networks with noise, the dimension (mean-field) of an image under the network's own noise
-    at the last stage before the logits is at most half of that at the first stage behind the noise: the 95 % bootstrap
-    interval over images of (half the first minus the last) lies above 0. Of several noise levels the one nearest to
-    rho = 3 is taken.
+    Rule: in every family with networks with noise, the dimension (mean-field) of a stimulus under the network's own
+    noise at the last stage before the logits is at most half of that at the first stage behind the noise: the 95 %
+    bootstrap interval over stimuli of (half the first minus the last) lies above 0. Of several noise levels the one
+    nearest to rho = 3 is taken.
     """
     found = []
     for family, (noisy,) in _each(records, _noisy):
@@ -118,10 +140,9 @@ def noise_is_compressed(records: Sequence[RunRecord]) -> list[Finding]:
         if len(behind) < 2:
             raise NotTestedError(f"{family.name}: needs own-noise versions at two stages before the logits")
         first, last = (noisy.values("dimension", stage, OWN) for stage in (behind[0], behind[-1]))
-        text = (
-            f"{family.name}: dimension {first.mean():.3g} at {behind[0]}, {last.mean():.3g} at {behind[-1]}"
-        )
-        found.append(above_zero(first / 2 - last, f"{text}, half the one minus the other"))
+        text = f"{family.name}: dimension {first.mean():.3g} at {behind[0]}"
+        text += f", {last.mean():.3g} at {behind[-1]}, half the one minus the other"
+        found.append(above_zero(first / 2 - last, text))
     return found
 
 
@@ -135,7 +156,7 @@ def _each(records: Sequence[RunRecord], *kinds: Pick) -> list[tuple[Family, list
     for family in families(known):
         picked = [kind(family) for kind in kinds]
         if all(picked):
-            found.append((family, list(map(stimuli, picked))))
+            found.append((family, on_the_same(*map(stimuli, picked))))
     if not found:
         wanted = " and ".join(dict.fromkeys((kind.__doc__ or "").strip(".\n ").lower() for kind in kinds))
         raise NotTestedError(
@@ -151,7 +172,7 @@ def _standard(family: Family) -> list[RunRecord]:
 
 def _noisy(family: Family) -> list[RunRecord]:
     """Networks with noise."""
-    return nearest_to_three([r for r in family.stochastic if r.header.model.threat == "none"])
+    return plainly_noisy(family.stochastic)
 
 
 def _trained(family: Family) -> list[RunRecord]:
@@ -161,10 +182,13 @@ def _trained(family: Family) -> list[RunRecord]:
 
 
 def _recipes(family: Family) -> list[list[RunRecord]]:
-    try:
-        return [f.trained for f in contrasts([*family.standard, *family.trained])]
-    except NotTestedError:
-        return []
+    """Return the adversarially trained networks without noise, by recipe: objective, norm and radius."""
+    found: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in family.trained:
+        model = record.header.model
+        if model.rho == 0 and model.noise == "none":
+            found.setdefault((model.objective, model.threat), []).append(record)
+    return list(found.values())
 
 
 def _robust(records: list[RunRecord], radius: float) -> float:
@@ -176,7 +200,7 @@ def _radii(*groups: Stimuli) -> list[float]:
     shared = sorted(set.intersection(*(set(g.radii()) for g in groups)))
     if len(shared) < 2:
         names = ", ".join(g.records[0].name for g in groups)
-        raise NotTestedError(f"needs attacked versions of images at two radii or more of {names}")
+        raise NotTestedError(f"needs attacked versions of stimuli at two radii or more of {names}")
     return shared
 
 
@@ -185,7 +209,7 @@ def _width(group: Stimuli, stage: str, condition: str, eps: float = 0.0) -> Arra
 
 
 def _slope(group: Stimuli, stage: str, radii: list[float]) -> Array:
-    """Return the least-squares slope of width against eps, image by image."""
+    """Return the least-squares slope of width against eps, stimulus by stimulus."""
     x = np.array(radii) - np.mean(radii)
     widths = np.array([_width(group, stage, ATTACK, eps) for eps in radii])
     slopes: Array = x @ widths / (x @ x)
@@ -263,25 +287,28 @@ def _match(noisy: list[RunRecord], trained: list[RunRecord], eps: float) -> _Mat
 
 
 def _signature(name: str, match: _Match) -> list[Finding]:
-    noisy, trained = stimuli(match.noisy), stimuli(match.trained)
+    noisy, trained = on_the_same(stimuli(match.noisy), stimuli(match.trained))
     pairs = [pair for pair in _aligned(noisy, trained) if pair[0] in noisy.noisy][:2]
-    seeds = list(
-        zip(
-            *(sorted(g, key=lambda r: r.header.model.seed) for g in (match.noisy, match.trained)),
-            strict=False,
-        )
-    )
+    seeds = list(product(_seeds(noisy), _seeds(trained)))
     apart = {
-        (ours, a.name, b.name): _width(stimuli([a]), ours, ATTACK, match.eps)
-        - _width(stimuli([b]), theirs, ATTACK, match.eps)
+        (ours, a.records[0].name, b.records[0].name): _width(a, ours, ATTACK, match.eps)
+        - _width(b, theirs, ATTACK, match.eps)
         for ours, theirs in pairs
         for a, b in seeds
     }
     sign = 1.0 if sum(float(v.mean()) for v in apart.values()) >= 0 else -1.0
     shares = [percent(_robust(g, match.eps)) for g in (match.noisy, match.trained)]
-    said = f"{name} at {place(match.noisy[0], match.eps)}, {shares[0]} with noise and {shares[1]} adversarially trained"
+    where = place(match.noisy[0], match.eps)
+    said = f"{name} at {where}, {shares[0]} with noise and {shares[1]} adversarially trained"
     word = "wider" if sign > 0 else "narrower"
     return [
         above_zero(sign * v, f"{said}: at {stage} {a} is {word} than {b} by")
         for (stage, a, b), v in apart.items()
+    ]
+
+
+def _seeds(group: Stimuli) -> list[Stimuli]:
+    return [
+        replace(group, records=(record,), tables=(table,))
+        for record, table in zip(group.records, group.tables, strict=True)
     ]

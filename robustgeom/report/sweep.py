@@ -27,6 +27,7 @@ __all__ = [
     "nearest_to_three",
     "noise_beyond_filters",
     "noise_costs_clean",
+    "plainly_noisy",
     "sweeps",
 ]
 
@@ -74,6 +75,11 @@ def nearest_to_three(records: Sequence[RunRecord]) -> list[RunRecord]:
     levels = {r.header.model.rho for r in fronted}
     best = min(levels, key=lambda rho: abs(math.log(max(rho, 1e-9) / 3)), default=0.0)
     return [r for r in fronted if r.header.model.rho == best]
+
+
+def plainly_noisy(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return, of networks with noise that were not trained adversarially, those of the level `nearest_to_three`."""
+    return nearest_to_three([r for r in records if r.header.model.threat == "none"])
 
 
 def noise_beyond_filters(records: Sequence[RunRecord]) -> list[Finding]:

@@ -34,21 +34,22 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
             )
             seeds += [{**common, "model": r.name, "value": float(shares([r], radius).mean())} for r in group]
     others: list[dict[str, Any]] = [
-        {"network": g.label, "condition": condition, "value": g.value(radius)}
+        {"network": g.label, "condition": c, "value": i.value, "low": i.low, "high": i.high, "n": i.n}
+        | {"seeds": len(g.models), "members": g.members}
         for g in beside(comparison, {r.name for r in sweep.records})
-        for condition, radius in conditions.items()
+        for c, radius in conditions.items()
+        for i in (g.share(radius),)
     ]
     body: tuple[tuple[Cell, ...], ...] = tuple(
         (
-            f"{r['rho']:g}",
+            str(r.get("network", f"{r.get('rho', 0):g}")),
             r["condition"],
             *(percent(r[c]) for c in ("value", "low", "high")),
             r["n"],
             r["seeds"],
         )
-        for r in rows
+        for r in [*rows, *others]
     )
-    body += tuple((r["network"], r["condition"], percent(r["value"]), "", "", "", "") for r in others)
     columns = (
         "rho, or network" if others else "rho",
         "condition",

@@ -36,10 +36,21 @@ BINS = 40
 
 
 def analyzer_rows(record: RunRecord) -> list[dict[str, Any]]:
-    """Return the rows of every table that has the analyzer columns, in the order they were written."""
+    """Return the rows of every table that has the analyzer columns, in the order they were written.
+
+    What a joined study measured takes the place of what the record has of the same measure and condition, so that
+    networks of a study are compared on the same samples.
+    """
     wanted = set(ANALYZER_COLUMNS.names)
-    tables = [t for _, t in sorted(record.tables.items()) if wanted <= set(t.column_names)]
-    return [row for table in tables for row in table.select(ANALYZER_COLUMNS.names).to_pylist()]
+    tables = {name: t for name, t in sorted(record.tables.items()) if wanted <= set(t.column_names)}
+    rows = {name: table.select(ANALYZER_COLUMNS.names).to_pylist() for name, table in tables.items()}
+    study = {(row["measure"], row["condition"]) for row in rows.get("study", [])}
+    return [
+        row
+        for name, own in rows.items()
+        for row in own
+        if name == "study" or (row["measure"], row["condition"]) not in study
+    ]
 
 
 def stages(record: RunRecord, measure: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +19,12 @@ from robustgeom.records import ANALYZER_COLUMNS, CheckResult
 from robustgeom.report import CLAIMS, compare, judge
 from robustgeom.report.attached import STIMULI, attached
 from robustgeom.report.correlations import correlation_figures, measures_of
+from robustgeom.report.export import csv_tables
 from robustgeom.report.html import render
 from robustgeom.report.stimuli import stimuli
 from robustgeom.report.stimulus_figures import stimulus_figures
 from robustgeom.report.sweep_figures import sweep_figures
+from robustgeom.report.tables import analyzer_rows
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 RADII = (4 / 255, 8 / 255, 0.1)
@@ -142,7 +146,29 @@ def test_networks_without_analyses_or_on_other_images_are_not_tested(standard, m
     other = table.set_column(3, "stimulus", pa.array([f"bag {i}" for i in range(len(table))]))
     mixed = [standard(0), replace(standard(1), tables={"stimuli": other})]
     result = judge(CLAIM["standard-widths-grow"], mixed)
-    assert (result.status, "std-s1 has no width" in result.reason) == ("not tested", True)
+    assert (result.status, "two stimuli or more that were measured in all" in result.reason) == (
+        "not tested",
+        True,
+    )
+
+
+def test_networks_are_compared_on_the_stimuli_that_both_have_whatever_their_order(standard, trained):
+    """The first three of one network and the last three of the other are missing; the rest is turned round."""
+    ours, theirs = standard(), trained()
+    rows = [r for r in ours.tables["stimuli"].to_pylist() if int(r["stimulus"].split()[1]) >= 3]
+    others = [r for r in theirs.tables["stimuli"].to_pylist() if int(r["stimulus"].split()[1]) < 9][::-1]
+    some = [
+        replace(record, tables={"stimuli": pa.Table.from_pylist(part, schema=STIMULI)})
+        for record, part in ((ours, rows), (theirs, others))
+    ]
+    result = judge(CLAIM["trained-widths-stay"], some)
+    assert result.interval.n == 6
+    kept = 1 + GRAIN[3:9]
+    assert result.effect == pytest.approx(np.mean((15 - 3) * kept**1.5), rel=1e-6)
+    # Own noise of fewer stimuli than the attack narrows what all is compared on.
+    gone = [r for r in rows if not (r["condition"] == "noise" and r["stimulus"] == "boot 5")]
+    fewer = replace(ours, tables={"stimuli": pa.Table.from_pylist(gone, schema=STIMULI)})
+    assert judge(CLAIM["trained-widths-stay"], [fewer, some[1]]).interval.n == 5
 
 
 # --- rules ------------------------------------------------------------------------------------------------------
@@ -210,23 +236,24 @@ def test_noise_that_is_compressed_by_depth_and_that_is_not(noisy):
 
 
 def test_signatures_differ_at_matched_robustness(trained, noisy, standard):
-    matched = {"robust": (0.86, 0.52, 0.2)}
-    nets = [standard(), *(trained(s, **matched) for s in (0, 1)), *(noisy(seed=s) for s in (0, 1))]
+    matched = {"robust": (0.86, 0.52, 0.3)}
+    nets = [standard(), *(trained(s, **matched) for s in (0, 1)), *(noisy(seed=s) for s in (0, 1, 2))]
     result = judge(CLAIM["signatures-differ"], nets)
     assert result.status == "reproduced", result.reason
-    assert result.reason.count("is wider than") == 4
-    assert (
-        "50.0 % with noise and 52.0 % adversarially trained" in result.reason or "linf 0.1" in result.reason
-    )
+    assert result.reason.count("is wider than") == 2 * 3 * 2
+    assert "at linf 8/255, 50.0 % with noise and 52.0 % adversarially trained" in result.reason
 
 
-def test_signatures_of_one_seed_that_disagrees_or_of_unequal_robustness(trained, noisy, standard):
+def test_signatures_of_a_seed_that_disagrees_of_unequal_robustness_or_in_doubt(trained, noisy, standard):
     far = [standard(), trained(robust=(0.9, 0.8, 0.7)), noisy()]
     assert judge(CLAIM["signatures-differ"], far).status == "not tested"
-    matched = {"robust": (0.86, 0.52, 0.2)}
+    matched = {"robust": (0.86, 0.52, 0.3)}
     odd = noisy(seed=1, own=0.01, grown=0.0)
     nets = [standard(), *(trained(s, **matched) for s in (0, 1)), noisy(), odd]
     assert judge(CLAIM["signatures-differ"], nets).status == "not reproduced"
+    failed = [CheckResult(name="black box", status="fail", value=0.2, message="worse")]
+    doubt = judge(CLAIM["signatures-differ"], [standard(), trained(0, **matched), noisy(checks=failed)])
+    assert (doubt.status, "without a failed check" in doubt.reason) == ("not tested", True)
 
 
 def test_clouds_that_overlap_and_fall_apart(standard, trained, noisy):
@@ -240,6 +267,19 @@ def test_clouds_that_overlap_and_fall_apart(standard, trained, noisy):
     ):
         assert judge(CLAIM["clouds-overlap"], worse).status == "not reproduced"
     assert judge(CLAIM["clouds-overlap"], [noisy()]).status == "not tested"
+
+
+def test_every_recipe_without_noise_is_judged_by_itself_also_one_behind_the_front_end(
+    standard, trained, noisy, network
+):
+    wide = trained(objective="trades", overlap=0.4)
+    nets = [standard(), *(trained(s) for s in range(8)), noisy()]
+    assert judge(CLAIM["clouds-overlap"], nets).status == "reproduced"
+    result = judge(CLAIM["clouds-overlap"], [*nets, wide])
+    assert (result.status, "trades-s0 without noise" in result.reason) == ("not reproduced", True)
+    off = network("off", flat(FRONTED, lambda d, e: e, overlap=0.4), front_end="vone", stages=FRONTED)
+    result = judge(CLAIM["clouds-overlap"], [*nets, off])
+    assert (result.status, "off without noise" in result.reason) == ("not reproduced", True)
 
 
 def level(noisy, rho, overlap, capacity):
@@ -272,6 +312,8 @@ def test_attacks_are_strong_where_the_checks_ran_and_passed(noisy, standard):
         assert (result.status, result.effect) == ("not reproduced", 0.5)
         assert "v3-s1: " in result.reason
     assert judge(CLAIM["attacks-are-strong"], [standard()]).status == "not tested"
+    guest = noisy(seed=2, family="user")  # a network of one's own does not decide what a paper says
+    assert judge(CLAIM["attacks-are-strong"], [good, guest]).status == "reproduced"
 
 
 # --- analyses joined to records -----------------------------------------------------------------------------------
@@ -280,15 +322,21 @@ def test_attacks_are_strong_where_the_checks_ran_and_passed(noisy, standard):
 def write_analysis(folder, record, rows, *, eps="8/255", norm="linf", threat=True):
     radius = 8 / 255 if eps == "8/255" else 0.1
     facts = {
+        "schema_version": 1,
         "model": {"name": record.name, "reference": record.name, "digest": record.header.model.digest},
         "data": {"name": "toy"},
         "threat": {"norm": norm, "eps": radius, "measure": norm, "radius": radius} if threat else None,
         "arguments": {
+            "data": "toy",
             "manifolds": ["attack"],
             "geometry": ["capacity"],
             "stages": None,
+            "groups": None,
+            "norm": norm,
             "eps": eps,
             "points": 5,
+            "eot": 32,
+            "data_dir": None,
         },
         "commit": "c" * 40,
         "dirty": False,
@@ -317,10 +365,8 @@ def test_versions_of_images_become_a_row_a_stimulus_and_all_of_them_analyzer_row
         for k, v in (("radius", 1), ("dimension", 4))
     ]
     found = load_analysis(write_analysis(tmp_path / "a", net, rows))
-    assert found.command.startswith(
-        "robustgeom analyze net --data toy --manifolds attack --geometry capacity"
-    )
-    assert "--norm linf --eps 8/255 --points 5" in found.command
+    options = "--manifolds attack --geometry capacity --data toy --norm linf --eps 8/255 --points 5 --eot 32"
+    assert found.command == f"robustgeom analyze net {options}"
     (joined,) = attached([net], [found])
     assert [r["condition"] for r in joined.tables["study"].to_pylist()] == ["attack, linf 8/255"] * 2
     first = joined.tables["stimuli"].to_pylist()[0]
@@ -346,7 +392,27 @@ def test_classes_under_the_records_own_radius_count_as_its_own(make_record, make
     assert conditions == {"clean", "attacked", "attacked, linf 8/255"}
     measured = make_record("net", tables={"geometry": make_geometry({"fc": ([1, 2], [1, 2])})})
     (kept,) = attached([measured], [same])
-    assert kept.tables["study"].num_rows == 0
+    # What the study measured on the same samples of every network stands in for the record's own.
+    assert {r["value"] for r in analyzer_rows(kept) if r["measure"] == "capacity"} == {0.5}
+    assert {r["value"] for r in analyzer_rows(measured)} == {1.0, 1.5, 2.0}
+
+
+def test_groups_of_the_data_are_not_called_attacked(net, tmp_path):
+    rows = [row("fc", c, "all", "capacity", 0.5) for c in ("speaker", "attacked")]
+    (joined,) = attached([net], [load_analysis(write_analysis(tmp_path / "a", net, rows))])
+    assert {r["condition"] for r in joined.tables["study"].to_pylist()} == {"speaker", "attacked, linf 8/255"}
+
+
+def test_copies_of_a_network_keep_their_own_analyses_and_copies_of_an_analysis_count_once(net, tmp_path):
+    rows = [row("fc", "attack", "boot 1", "radius", 1)]
+    first = load_analysis(write_analysis(tmp_path / "a", net, rows))
+    twin = replace(
+        net, header=net.header.model_copy(update={"model": net.header.model.model_copy(update={"name": "b"})})
+    )
+    second = load_analysis(write_analysis(tmp_path / "b", twin, [{**rows[0], "value": 2.0}]))
+    joined = attached([net, twin], [first, second, load_analysis(tmp_path / "a")])
+    assert [r.tables["stimuli"]["radius"].to_pylist() for r in joined] == [[1.0], [2.0]]
+    assert [r.tables["analyses"].num_rows for r in joined] == [1, 1]
 
 
 def test_analyses_that_do_not_fit_are_refused(net, make_record, tmp_path):
@@ -354,8 +420,9 @@ def test_analyses_that_do_not_fit_are_refused(net, make_record, tmp_path):
     found = load_analysis(write_analysis(tmp_path / "a", net, rows))
     with pytest.raises(InputError, match="analyses of networks with records, got an analysis of net"):
         attached([make_record("other")], [found])
+    again = load_analysis(write_analysis(tmp_path / "b", net, [{**rows[0], "value": 2.0}]))
     with pytest.raises(InputError, match="one analysis of each kind and radius"):
-        attached([net], [found, found])
+        attached([net], [found, again])
 
 
 @pytest.mark.parametrize("damage", ["missing", "json", "facts", "table"])
@@ -428,10 +495,11 @@ def test_correlations_are_spearmans_over_networks_that_can_be_trusted(everyone):
     assert measures.columns[-1] == "robust accuracy, linf 0.1"  # where the networks differ most
     found = {r[0]: float(r[1]) for r in table.rows}
     pairs = [
-        (measures_of(r, 0.1)["width of images, attack"], r.robust_accuracy_at(0.1).value) for r in everyone
+        (measures_of(r, 0.1)["width of stimuli, attack at linf 0.1"], r.robust_accuracy_at(0.1).value)
+        for r in everyone
     ]
     expected = spearmanr(*zip(*pairs, strict=True)).statistic
-    assert found["width of images, attack"] == pytest.approx(expected, abs=0.005)
+    assert found["width of stimuli, attack at linf 0.1"] == pytest.approx(expected, abs=0.005)
     doubt = CheckResult(name="black box", status="fail", value=0.1, message="worse")
     header = everyone[0].header.model_copy(update={"checks": [doubt]})
     fewer = correlation_figures(compare([replace(everyone[0], header=header), *everyone[1:]]))
@@ -439,11 +507,43 @@ def test_correlations_are_spearmans_over_networks_that_can_be_trusted(everyone):
     assert correlation_figures(compare(everyone[:4])) == []
 
 
+def test_the_table_beside_the_page_has_the_means_over_stimuli(everyone):
+    comparison = compare(everyone)
+    lines = csv.DictReader(csv_tables(comparison)["stimuli"].splitlines())
+    found = {
+        (r["model"], r["stage"], r["condition"], r["measure"]): r
+        for r in lines
+        if float(r["eps"]) in (0, 0.1)
+    }
+    values = stimuli(everyone[:1]).values("width", "stage2", "attack", 0.1)
+    line = found["std-s0", "stage2", "attack", "width"]
+    assert float(line["value"]) == pytest.approx(values.mean())
+    assert float(line["se"]) == pytest.approx(values.std(ddof=1) / IMAGES**0.5)
+    assert ("v3-s0", "front", "own-noise", "capacity") in found
+    assert "stimuli" not in csv_tables(compare([replace(r, tables={}) for r in everyone]))
+
+
+def test_claims_lead_to_sections_that_the_page_has_also_without_a_sweep(make_record):
+    noisy = {"rho": 3.0, "noise": "keyed"}
+    pair = [
+        make_record("std", clean=[True] * 9, fooled={"pgd": [0.1] * 9}),
+        make_record("n", model=noisy, clean=[True] * 9, fooled={"pgd": [9.0] * 9}),
+    ]
+    page = render(compare(pair, claims=[CLAIM["noise-helps"]]))
+    assert 'Chart: <a href="#curve">Accuracy against eps</a>' in page
+    assert '<h2 id="curve">' in page
+
+
 def test_the_page_leads_from_each_verdict_to_chart_data_and_command(everyone):
     page = render(compare(everyone, claims=CLAIMS, study="stochastic-vision"))
     assert '<h2 id="stimuli">Single images</h2>' in page
     assert '<h2 id="measures">' in page
-    assert 'Chart: <a href="#stimuli">Single stimuli</a>. Data: <code>geometry.csv</code>.' in page
+    assert (
+        'Chart: <a href="#stimuli">Single stimuli</a>. Data: <a href="stimuli.csv">stimuli.csv</a>.' in page
+    )
+    targets = set(re.findall(r'Chart: <a href="#([^"]+)">', page))
+    assert targets <= set(re.findall(r'<h2 id="([^"]+)">', page))
+    assert len(targets) > 2
     assert "Made by <code>robustgeom study stochastic-vision</code>" in page
     assert "--with my_defense.py:build" in page
     plain = render(compare(everyone, claims=[CLAIM["noise-is-compressed"]]))

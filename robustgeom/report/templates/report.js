@@ -41,10 +41,10 @@
     return window.vegaEmbed(place, spec, options)
       .then((found) => views.set(place.dataset.chart, found.view)).catch((error) => fail(place, error));
   }
+  const named = (row) => row.members || row.network || row.model;
   function filtered(spec, wanted) {
-    const named = (row) => row.members || row.network || row.model;
     const copy = structuredClone(spec), kept = (row) => !named(row) || wanted(named(row));
-    for (const part of [copy, ...(copy.layer || [])]) {
+    for (const part of [copy, copy.spec || {}, ...(copy.layer || [])]) {
       if (part.data && part.data.values) { part.data.values = part.data.values.filter(kept); }
     }
     for (const name of Object.keys(copy.datasets || {})) { copy.datasets[name] = copy.datasets[name].filter(kept); }
@@ -99,14 +99,16 @@
 
   // Only some models: rows, columns, sections and points of the others go.
   const box = document.getElementById("filter"), told = document.getElementById("filtered");
-  const byModel = ["accuracy", "ranking", "tradeoff"];
+  const rows = (spec) => [...Object.values(spec.datasets || {}), ...[spec, spec.spec || {}, ...(spec.layer || [])]
+    .map((part) => (part.data && part.data.values) || [])].flat();
+  const byModel = (place) => rows(specs[place.dataset.chart]).some((row) => named(row));
   function choose() {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = (names) => !words.length || words.some((word) => names.toLowerCase().includes(word));
     document.querySelectorAll("[data-model]").forEach((part) => { part.hidden = !wanted(part.dataset.model); });
-    const rows = Array.from(document.querySelectorAll("tr[id^=model-]")), left = rows.filter((row) => !row.hidden);
-    told.textContent = words.length ? left.length + " of " + rows.length + " models are shown." : "";
-    places.filter((place) => byModel.includes(place.dataset.chart) && views.has(place.dataset.chart))
+    const all = Array.from(document.querySelectorAll("tr[id^=model-]")), left = all.filter((row) => !row.hidden);
+    told.textContent = words.length ? left.length + " of " + all.length + " models are shown." : "";
+    places.filter((place) => views.has(place.dataset.chart) && !place.closest("[data-model]") && byModel(place))
       .forEach((place) => draw(place, wanted));
   }
   if (box) {
