@@ -26,7 +26,7 @@ def test_the_claims_name_their_papers():
     }
     assert len(CLAIM) == len(CLAIMS)
     assert {c.rule for c in CLAIMS} == set(RULES)
-    assert {c.section for c in CLAIMS} == set(SECTIONS)
+    assert {c.section for c in CLAIMS} <= set(SECTIONS)
     assert all("arXiv:" in c.source for c in CLAIMS)
     assert {c.study for c in CLAIMS} == set(STUDIES)
 

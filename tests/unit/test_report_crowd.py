@@ -185,14 +185,26 @@ def crowd(make_record, make_geometry):
     )
 
 
-def test_of_many_networks_those_that_were_measured_are_shown_one_by_one(crowd):
-    assert [m.name for m in detailed(crowd)] == ["net0-s0", "net0-s1"]
+def test_of_many_networks_one_a_recipe_is_shown_where_it_was_measured(crowd):
+    assert [m.name for m in detailed(crowd)] == ["net0-s0"]
+
+
+def test_of_many_networks_the_baseline_and_those_of_ones_own_are_always_shown(make_record, make_geometry):
+    table = {"geometry": make_geometry({"fc": ([1, 2], [1, 2])})}
+    names = [(f"net{i}{f'-s{seed}' if seed else ''}", seed) for i in range(MANY + 2) for seed in (0, 1)]
+    nets = [
+        make_record(n, tables=table, model={"seed": seed, "parameters": 9 + int(n[3:].split("-")[0])})
+        for n, seed in names
+    ]
+    mine = make_record("mine", model={"family": "user"})
+    shown = [m.name for m in detailed(compare([*nets, mine], baseline="net3-s1"))]
+    assert shown == ["net0", "net1", "net2", "net3", "net3-s1", *(f"net{i}" for i in range(4, MANY - 2)), "mine"]
 
 
 def test_the_page_of_many_networks(crowd):
     page = " ".join(render(crowd).split())
     assert f"{MANY + 2} of {MANY + 3} models passed all checks and have no column here" in page
-    assert f"2 of {MANY + 3} models one by one: net0-s0, net0-s1" in page
+    assert f"1 of {MANY + 3} models one by one: net0-s0." in page
     matrix = page[page.index('aria-label="Table of failure checks"') :]
     assert matrix[: matrix.index("</thead>")].count('<th scope="col"') == 2
     assert "What all records share" in page
