@@ -18,9 +18,13 @@ ARCHITECTURES = Registry(
     {
         "cnn": "robustgeom.models.cnn:CNN",
         "cochlear": "robustgeom.models.cochlear:CochlearNet",
+        "gated_relu": "robustgeom.models.gated_relu:GatedReLU",
+        "gln": "robustgeom.models.gln:GLN",
+        "mlp": "robustgeom.models.mlp:MLP",
         "pooled_cnn": "robustgeom.models.pooled_cnn:PooledCNN",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
         "smoothed": "robustgeom.models.smoothing:smoothed",
+        "vnn": "robustgeom.models.vnn:VNN",
         "vone": "robustgeom.models.vone:VOneNet",
         "wide_resnet": "robustgeom.models.wide_resnet:WideResNet",
     },

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustgeom.errors import InputError, unknown
 from robustgeom.models.noise import NOISES
 
-__all__ = ["NoisePlan", "Normalise", "noise_plan"]
+__all__ = ["Block", "NoisePlan", "Normalise", "noise_plan"]
 
 
 class Normalise(nn.Module):
@@ -80,3 +80,32 @@ def noise_plan(rho: float, kind: str, noisy: Sequence[str], stages: Sequence[str
         if stage not in ("input", *stages):
             raise unknown("stage", stage, ("input", *stages))
     return NoisePlan(rho, kind, tuple(noisy))
+
+
+class Block(nn.Module):
+    """A layer, the gate that its units go through, and what follows; local learning rules train networks of such.
+
+    The gate has `gates(h, soft=False)`, which returns what it multiplies a layer's outputs h by; without one a block is
+    a read-out.
+    """
+
+    def __init__(
+        self, layer: nn.Module, gate: nn.Module | None = None, after: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.layer, self.gate, self.after = layer, gate, after
+
+    def finish(self, h: Tensor, gates: Tensor | None) -> Tensor:
+        """Return the block's output for the outputs h of its layer under given gates."""
+        a = h if gates is None else h * gates
+        return a if self.after is None else self.after(a)
+
+    def soft(self, x: Tensor) -> Tensor:
+        """Return the block's output with soft gates."""
+        h: Tensor = self.layer(x)
+        return self.finish(h, None if self.gate is None else self.gate.gates(h, soft=True))  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        h: Tensor = self.layer(x)
+        return self.finish(h, None if self.gate is None else self.gate.gates(h))  # type: ignore[operator]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from robustgeom.models.parts import Block
 from robustgeom.registry import Registry, needs_of, settings_of
 from robustgeom.threat import ThreatModel
 
@@ -16,8 +17,10 @@ __all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective
 _NAMES = (
     "adaad",
     "ard",
+    "dfa",
     "fast_at",
     "free_at",
+    "gevb",
     "gradient_norm",
     "iad",
     "kd_clean",
@@ -65,6 +68,24 @@ def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) 
         given |= {"teacher": nn.Linear(4, 2)}
         wanted = {key: given[key] for key in objective_needs(name)}
         inputs, labels = torch.full((2, 4), 0.5), torch.tensor([0, 1])
-        found = OBJECTIVES[name](nn.Linear(4, 2), inputs, labels, **wanted, **arguments)
+        found = OBJECTIVES[name](_Toy(4, 2), inputs, labels, **wanted, **arguments)
     if not isinstance(found, Tensor):
         next(iter(found))
+
+
+class _Toy(nn.Linear):
+    """A linear network, which is also one block: what every objective can do with."""
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The read-out alone."""
+        return [Block(nn.Linear(self.in_features, self.out_features))]
+
+    def entering(self, x: Tensor) -> Tensor:
+        """Return what the block takes."""
+        return x
+
+    def between(self, index: int, a: Tensor) -> Tensor:
+        """Return what the block takes."""
+        del index
+        return a

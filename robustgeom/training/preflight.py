@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Generator, nn
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.build import build
+from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.recipe import Augmentation, Objective, Recipe
 
 __all__ = ["refuse_misfit"]
@@ -27,6 +28,7 @@ def refuse_misfit(recipe: Recipe, data: Dataset | None = None) -> None:
             _refuse_augmentation(recipe.augmentation, samples)
             _refuse_radius(recipe.objective, samples)
             _refuse_shapes(model, recipe.architecture.name, samples)
+            _refuse_objective(model, recipe.objective, samples)
 
 
 def _here(recipe: Recipe) -> Dataset | None:
@@ -69,3 +71,10 @@ def _refuse_shapes(model: nn.Module, name: str, data: Dataset) -> None:
         raise InputError(wanted, got=f"{name}: {type(error).__name__}: {error}", fix=fix) from error
     if found[1:] != (len(data.classes),):
         raise InputError(wanted, got=f"{name} with outputs {found[1:]}", fix=fix)
+
+
+def _refuse_objective(model: nn.Module, objective: Objective, data: Dataset) -> None:
+    """Ask an objective that needs nothing else about two samples: a learning rule may not suit the network."""
+    if objective_needs(objective.name) == {"generator"}:
+        given = {"generator": Generator().manual_seed(0), **objective.arguments}
+        OBJECTIVES[objective.name](model, data.inputs[:2], data.labels[:2], **given)

@@ -26,8 +26,9 @@ from robustgeom.training.recipe import Optimiser, Recipe
 from robustgeom.training.teacher import lessons
 from robustgeom.training.validate import share_correct, share_robust
 
-__all__ = ["EpochDone", "Run"]
+__all__ = ["EpochDone", "Run", "constrain", "prepare"]
 
+_PREPARING = 5000  # inputs
 _CYCLED = 0.05  # momentum goes down and up by as much while the rate goes up and down (Smith 2018)
 
 
@@ -74,6 +75,7 @@ class Run:
         self.per_epoch = -(-len(data) // settings.batch_size)
         self.steps = self.per_epoch * settings.epochs
         self.model, self.threat = self._built(), _threat(recipe, data)
+        prepare(self.model, self.inputs)
         self.average = self._built() if recipe.averaging.decay else None
         self.optimiser = _optimiser(self.model, settings)
         self.schedule = _schedule(self.optimiser, settings, self.steps)
@@ -111,6 +113,7 @@ class Run:
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimiser)
             self.scaler.update()
+            constrain(self.model)
         self.schedule.step()
         self.step += 1
         if self.average is not None:
@@ -223,6 +226,19 @@ class Run:
         self.history = [EpochDone(**done) for done in state["history"]]
         self.best = state["best"]
         self.memory.update({name: value.to(self.device) for name, value in state["memory"].items()})
+
+
+def prepare(model: nn.Module, inputs: Tensor) -> None:
+    """Show a network with a method `prepare` some training inputs (n, ...) before the first step."""
+    if callable(method := getattr(model, "prepare", None)):
+        method(inputs[:_PREPARING])
+
+
+def constrain(model: nn.Module) -> None:
+    """Bring weights back to where they belong, in every part of a network with a method `constrain`."""
+    for part in model.modules():
+        if callable(method := getattr(part, "constrain", None)):
+            method()
 
 
 def _first_best(scores: list[float]) -> int:

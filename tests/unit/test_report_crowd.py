@@ -198,7 +198,15 @@ def test_of_many_networks_the_baseline_and_those_of_ones_own_are_always_shown(ma
     ]
     mine = make_record("mine", model={"family": "user"})
     shown = [m.name for m in detailed(compare([*nets, mine], baseline="net3-s1"))]
-    assert shown == ["net0", "net1", "net2", "net3", "net3-s1", *(f"net{i}" for i in range(4, MANY - 2)), "mine"]
+    assert shown == [
+        "net0",
+        "net1",
+        "net2",
+        "net3",
+        "net3-s1",
+        *(f"net{i}" for i in range(4, MANY - 2)),
+        "mine",
+    ]
 
 
 def test_the_page_of_many_networks(crowd):

@@ -1,0 +1,66 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from robustgeom.models.parts import Block
+
+__all__ = ["MLP"]
+
+
+class _Positive(nn.Module):
+    """The gate of a ReLU."""
+
+    def gates(self, h: Tensor, *, soft: bool = False) -> Tensor:
+        """Return 1 where h is positive, else 0; continuous as it is, it has no soft form of its own."""
+        del soft
+        return (h > 0).to(h.dtype)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the positive part of h."""
+        return h.relu()
+
+
+class MLP(nn.Module):
+    """Dense layers of `hidden` units with ReLUs, and a linear read-out.
+
+    Images (n, channels, size, size) in [0, 1], brought to [-1, 1], to logits (n, classes). It consists of blocks, so
+    that it can be trained by `dfa` too.
+
+    >>> import torch
+    >>> MLP(hidden=(8,)).eval()(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, *, channels: int = 1, size: int = 28, classes: int = 10, hidden: Sequence[int] = (256, 128)
+    ) -> None:
+        super().__init__()
+        widths = [channels * size**2, *hidden]
+        layers = [Block(nn.Linear(a, b), _Positive()) for a, b in pairwise(widths)]
+        self.blocks = nn.ModuleList([*layers, Block(nn.Linear(widths[-1], classes))])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The outputs of all layers but the last."""
+        return tuple(f"blocks.{i}" for i in range(len(self.blocks) - 1))
+
+    def entering(self, x: Tensor) -> Tensor:
+        """Return what the first block takes: pixels in [-1, 1], flat."""
+        return (2 * x - 1).flatten(1)
+
+    def between(self, index: int, a: Tensor) -> Tensor:
+        """Return what block `index` takes of what the one before puts out."""
+        del index
+        return a
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, classes)."""
+        a = self.entering(x)
+        for block in self.blocks:
+            a = block(a)
+        return a
