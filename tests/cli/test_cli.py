@@ -294,7 +294,7 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(run, finis
 
 def test_models_meet_their_own_data_where_none_is_named(run, tmp_path):
     done = run(
-        *("evaluate", "speech-cochcnn-standard", "--eps", "40dB", "--norm", "snr", "--n", 20, "--no-analyze"),
+        *("evaluate", "speech-cochcnn-standard", "--eps", "40dB", "--norm", "snr", "--n", 10, "--no-analyze"),
         cwd=tmp_path,
     )
     assert done.returncode in (0, 3), done.stderr  # the failure checks have few samples
