@@ -15,7 +15,7 @@ from robustgeom.errors import InputError
 from robustgeom.harness.engine import AS_GIVEN, dtype_of, engine, quicker
 from robustgeom.harness.options import Precision
 from robustgeom.harness.target import Noise, Target
-from robustgeom.models.card import read_card
+from robustgeom.models.card import objective_of, read_card
 from robustgeom.models.cochleagram import Hearing
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import has_noise, noise_ratio
@@ -197,7 +197,7 @@ def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:
     if isinstance(model, str) and not is_reference(model):
         card = read_card(model)
         facts = card.model_dump(include={"name", "family", "seed", "rho", "front_end", "threat"})
-        facts["objective"] = card.training.objective if card.training else ""
+        facts["objective"] = objective_of(model)
         facts["teacher"] = card.teacher and card.teacher.model_dump(include=set(TeacherInfo.model_fields))
         # A folder's name, not its card's: a copy that was trained again is another model.
         facts["name"] = without_folders(model)

@@ -12,7 +12,7 @@ from robustgeom.errors import ContentError
 from robustgeom.files import read_toml
 from robustgeom.schema import TeacherInfo
 
-__all__ = ["ModelCard", "card_file", "read_card"]
+__all__ = ["ModelCard", "card_file", "objective_of", "read_card"]
 
 
 class _Section(BaseModel):
@@ -75,6 +75,16 @@ class Figure(_Section):
     verdict: str
 
 
+class _Named(BaseModel):
+    name: str
+
+
+class _Recipe(BaseModel):
+    """What a card's reader wants of a recipe, which training alone reads whole."""
+
+    objective: _Named
+
+
 class ModelCard(_Section):
     """The facts about a model that records and reports group by.
 
@@ -133,6 +143,20 @@ def read_card(name: str) -> ModelCard:
     if card.name != name and name in content.names("model"):
         raise ContentError(f"the name {name!r} in {path}", got=repr(card.name), fix="renaming either")
     return card
+
+
+def objective_of(name: str) -> str:
+    """Return what a zoo model or folder was trained by, as its card says, else the recipe beside it; empty if neither.
+
+    >>> objective_of("fmnist-cnn-pgd-at")
+    'pgd_at'
+    """
+    card, recipe = read_card(name), card_file(name).with_name("recipe.toml")
+    if card.training is not None:
+        return card.training.objective
+    if not recipe.is_file():
+        return ""
+    return read_toml(recipe, _Recipe, "recipe", fix="installing the zoo again").objective.name
 
 
 def parse_card(path: Path) -> ModelCard:

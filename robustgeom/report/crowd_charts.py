@@ -22,7 +22,7 @@ def stages_chart(rows: list[dict[str, Any]], measure: str) -> alt.LayerChart | a
     """
     first = {r["stage"]: min(o["place"] for o in rows if o["stage"] == r["stage"]) for r in rows}
     order = sorted(first, key=first.__getitem__)
-    kinds = list(dict.fromkeys(r["kind"] for r in rows))
+    kinds = sorted({r["kind"] for r in rows}, key=_by_noise)
     x = alt.X("stage:N", title=None, sort=order).axis(labelAngle=-40, labelLimit=150)
     y = alt.Y("value:Q", title=axis_title(measure))
     base = alt.Chart(data(rows)).encode(x=x, y=y, color=colour(kinds, "kind"), detail="network:N")
@@ -32,6 +32,12 @@ def stages_chart(rows: list[dict[str, Any]], measure: str) -> alt.LayerChart | a
         shape=shape(kinds, "kind"), tooltip=tooltip
     )
     return alt.layer(line, points).properties(width="container", height=260)
+
+
+def _by_noise(kind: str) -> tuple[str, float]:
+    """Return a key by training, then by noise level."""
+    training, _, level = kind.partition(", rho ")
+    return training, float(level or 0)
 
 
 def correlation_chart(rows: list[dict[str, Any]]) -> alt.LayerChart | alt.FacetChart:
