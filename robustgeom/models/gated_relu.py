@@ -43,6 +43,10 @@ class GatedReLU(nn.Module):
 
     stages: tuple[str, ...] = ("layer",)
 
+    def extra_repr(self) -> str:
+        """Return what neither weights nor buffers say."""
+        return f"width={self.width}"
+
     @torch.no_grad()
     def freeze(self, inputs: Tensor) -> None:
         """Keep the gates as they are; inputs (n, ...) say how wide soft ones are."""

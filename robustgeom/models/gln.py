@@ -14,6 +14,7 @@ __all__ = ["GLN", "GatedLinear"]
 
 _SIDE = 36.0  # standard deviations of hyperplanes and thresholds in the source
 _OFFSET = 9.0
+_UNIT = 2e-6  # relative: what sums of a thousand numbers in single precision are off by, and some more
 
 
 class GatedLinear(nn.Module):
@@ -53,6 +54,10 @@ class GatedLinear(nn.Module):
         self.register_buffer("thresholds", torch.randn(units, hyperplanes) * _OFFSET)
         self.register_buffer("spread", torch.ones(units, hyperplanes))
 
+    def extra_repr(self) -> str:
+        """Return what neither weights nor buffers say."""
+        return f"units={self.units}, contexts={self.contexts}, width={self.width}"
+
     def drive(self, z: Tensor) -> Tensor:
         """Return how far inputs z (n, given) lie beyond each hyperplane: (n, units, hyperplanes)."""
         return torch.einsum("ng,uhg->nuh", z, self.sides) - self.thresholds
@@ -65,7 +70,16 @@ class GatedLinear(nn.Module):
 
     @torch.no_grad()
     def prepare(self, z: Tensor, *, median: bool) -> None:
-        """Remember how inputs z (n, given) spread along hyperplanes; thresholds at their medians balance contexts."""
+        """Remember how inputs z (n, given) spread along hyperplanes; thresholds at their medians balance contexts.
+
+        Raises `InputError` on inputs that are not finite.
+        """
+        if not bool(z.isfinite().all()):
+            raise InputError(
+                "finite inputs to prepare on", got="NaN or infinite ones", fix="leaving them out"
+            )
+        if not self.thresholds.numel():
+            return
         along = torch.einsum("ng,uhg->nuh", z, self.sides)
         self.spread.copy_(along.std(0, correction=0))
         if median:
@@ -101,8 +115,6 @@ class GLN(nn.Module):
     torch.Size([3, 2])
     """
 
-    certified_norm: Norm = "linf"
-
     def __init__(
         self,
         *,
@@ -115,8 +127,11 @@ class GLN(nn.Module):
         width: float = 0.05,
     ) -> None:
         super().__init__()
-        if classes < 2:
-            raise InputError("two classes or more", got=str(classes), fix="classes=2")
+        if classes < 2 or size < 1 or min(hidden, default=1) < 1:
+            got = f"classes={classes}, size={size}, hidden={tuple(hidden)}"
+            raise InputError(
+                "two classes or more, and layers with units", got=got, fix="classes=2, hidden=(100,)"
+            )
         given, outputs = channels * size**2 + 1, 1 if classes == 2 else classes
         self.median = median
         widths = [given, *hidden] if hidden else [given]
@@ -147,20 +162,20 @@ class GLN(nn.Module):
     def prepare(self, inputs: Tensor) -> None:
         """Set the gates by training inputs (n, ...), before the first step."""
         z = self.features(inputs)
-        for layer in self._layers():
+        for layer in self.layers:
             layer.prepare(z, median=self.median)
 
     def decision(self, x: Tensor) -> Tensor:
         """Return the outputs (n, 1) for two classes, or (n, classes)."""
         z = a = self.features(x)
-        for layer in self._layers():
+        for layer in self.layers:
             a = layer(a, z)
         out: Tensor = self.readout(a)
         return out
 
     def _soft(self, x: Tensor) -> Tensor:
         z = a = self.features(x)
-        for layer in self._layers():
+        for layer in self.layers:
             a = layer.soft(a, z)
         return _logits(self.readout(a))
 
@@ -168,12 +183,21 @@ class GLN(nn.Module):
         """Return logits (n, classes)."""
         return _logits(self.decision(x))
 
-    def _layers(self) -> list[GatedLinear]:
+    @property
+    def layers(self) -> list[GatedLinear]:
+        """The gated layers."""
         return [layer for layer in self.gated if isinstance(layer, GatedLinear)]
+
+    @property
+    def certified_norm(self) -> Norm:
+        """The norm of certified radii; no attribute of networks with more than one gated layer, which have none."""
+        if len(self.gated) > 1:
+            raise AttributeError("certified_norm")
+        return "linf"
 
     def active(self, x: Tensor) -> Tensor:
         """Return the weights (n, outputs, features) that a network of one gated layer applies to x's features."""
-        (layer,) = self._layers()
+        (layer,) = self.layers
         every = layer.weight.view(layer.units, layer.contexts, -1)
         chosen = every[torch.arange(layer.units, device=x.device), layer.context(self.features(x))]
         if isinstance(self.readout, nn.Identity):
@@ -185,25 +209,48 @@ class GLN(nn.Module):
         """Return the linf radius (n,), in pixels, within which the prediction is certain.
 
         Inside it no hyperplane is crossed and no linear piece changes sign: the smaller of margin over the l1 norm of
-        its slope, and distance to the nearest hyperplane. Sound, and small where there are many hyperplanes. Raises
-        `InputError` for more than one gated layer.
+        its slope, and distance to the nearest hyperplane, both less what single precision may round them by. Small
+        where there are many hyperplanes. Raises `InputError` for more than one gated layer.
         """
         if len(self.gated) > 1:
             got = f"{len(self.gated)} gated layers"
             raise InputError("one gated layer", got=got, fix="a network with hidden=(units,) or ()")
-        (layer,) = self._layers()
-        logits = self(x)
-        top = logits.argmax(1)
-        slopes = 2 * self.active(x)[:, :, :-1]  # features move twice as far as pixels
-        if slopes.shape[1] == 1:
-            slopes = torch.cat([-slopes / 2, slopes / 2], 1)
-        rows = torch.arange(len(x), device=x.device)
-        margin = logits[rows, top][:, None] - logits
-        steep = (slopes[rows, top][:, None] - slopes).abs().sum(2)
-        piece = (margin / steep.clamp_min(1e-30)).scatter(1, top[:, None], torch.inf).amin(1)
-        sides = 2 * layer.sides[:, :, :-1].abs().sum(2)
-        gate = (layer.drive(self.features(x)).abs() / sides.clamp_min(1e-30)).flatten(1)
-        return piece if not gate.shape[1] else torch.minimum(piece, gate.amin(1))
+        z = self.features(x).double()
+        slopes, offsets = self._pieces(x)
+        f = torch.einsum("nof,nf->no", slopes, z) + offsets
+        rounded = _UNIT * (torch.einsum("nof,nf->no", slopes.abs(), z.abs()) + offsets.abs())
+        if f.shape[1] == 1:
+            slopes, f = torch.cat([-slopes, slopes], 1) / 2, torch.cat([-f, f], 1) / 2
+            rounded = rounded.expand(-1, 2) / 2
+        top = f.argmax(1, keepdim=True)
+        margin = f.gather(1, top) - f - rounded.gather(1, top) - rounded
+        # Features move twice as far as pixels, and the constant does not move.
+        steep = 2 * (slopes.gather(1, top[..., None].expand(-1, 1, slopes.shape[2])) - slopes)[
+            :, :, :-1
+        ].abs().sum(2)
+        piece = (margin / steep.clamp_min(1e-300)).scatter(1, top, torch.inf).amin(1)
+        gate = self._to_gates(z)
+        radius = piece if gate is None else torch.minimum(piece, gate)
+        return radius.clamp_min(0)
+
+    def _pieces(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return slopes (n, outputs, features) and offsets (outputs,) of the linear piece that each input lies on."""
+        if isinstance(self.readout, nn.Linear):
+            return self.active(x).double(), self.readout.bias.double()
+        slopes = self.active(x).double()
+        return slopes, slopes.new_zeros(slopes.shape[1])
+
+    def _to_gates(self, z: Tensor) -> Tensor | None:
+        """Return how far, in pixels, inputs are from the nearest hyperplane: (n,), None without hyperplanes."""
+        (layer,) = self.layers
+        if not layer.thresholds.numel():
+            return None
+        sides, thresholds = layer.sides.double(), layer.thresholds.double()
+        along = torch.einsum("ng,uhg->nuh", z, sides)
+        rounded = _UNIT * (torch.einsum("ng,uhg->nuh", z.abs(), sides.abs()) + thresholds.abs())
+        reach = 2 * sides[:, :, :-1].abs().sum(2)
+        distance: Tensor = ((along - thresholds).abs() - rounded) / reach.clamp_min(1e-300)
+        return distance.flatten(1).amin(1)
 
 
 def _logits(f: Tensor) -> Tensor:

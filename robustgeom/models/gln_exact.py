@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,21 +17,24 @@ from robustgeom.models.gln import GLN
 __all__ = ["ExactDistance", "exact_distance"]
 
 Array = NDArray[np.float64]
-_EDGE = 1e-6  # of a hyperplane's reach over the box: what counts as beyond it
 _MOST = 60  # hyperplanes: more take hours
+_NUMBERS = 3_000_000  # in the program
 
 
 @dataclass(frozen=True)
 class ExactDistance:
-    """The least linf distance, in pixels, at which the prediction changes within the domain, and an image there.
+    """How far in linf, in pixels and within [0, 1], the prediction changes: the infimum over such images.
 
-    `distance` is inf where nothing within `within` changes it. `lower` is what the solver has proved: no image nearer
-    than this changes the prediction; both agree to the solver's gap where it ended by itself.
+    `lower` is what the solver has proved: no image nearer changes the prediction. Where `complete`, it ended by itself
+    and `distance` agrees with it to a ten-thousandth; `image` lies at that distance, on the border of a region where
+    the prediction is another. `distance` is inf and `image` None where nothing was found: nothing within the search's
+    bound if `complete`.
     """
 
     distance: float
     lower: float
     image: Tensor | None
+    complete: bool
 
 
 class _Program:
@@ -65,9 +68,9 @@ def exact_distance(
     """Return how far an image (1, channels, size, size) is from being told another class, in linf and within [0, 1].
 
     For networks of two classes with one gated layer, or none hidden. One binary a hyperplane says on which side the
-    image lies, one a context which weights apply; `within` bounds the search, in pixels, and `seconds` the solver.
-    Images within a millionth of a hyperplane's reach count for neither side. Raises `InputError` on other networks, on
-    more than one image, and on over 60 hyperplanes.
+    image lies, one a context which weights apply; `within` bounds the search, in pixels, and `seconds` the solver. A
+    hyperplane itself counts for both sides, so that `lower` holds. Raises `InputError` on other networks, on anything
+    but one image in [0, 1], and where the program would be too large: over 60 hyperplanes, or three million numbers.
     Source of the structure: arXiv:2202.02649; the program is ours, solved by HiGHS.
 
     >>> torch.manual_seed(0).initial_seed()
@@ -78,13 +81,15 @@ def exact_distance(
     >>> bool(network.certified_radius(torch.full((1, 1, 3, 3), 0.5))[0] <= found.distance)
     True
     """
-    _refuse(model, image)
-    layer = model._layers()[0]
-    x = image.detach().double().flatten().numpy()
+    _refuse(model, image, within)
+    layer = model.layers[0]
+    x = image.detach().double().cpu().flatten().numpy()
     d, H, C, s = len(x), layer.units, layer.contexts, layer.sides.shape[1]
     low, high = np.maximum(x - within, 0), np.minimum(x + within, 1)
-    sides = layer.sides.detach().double().numpy()  # (units, hyperplanes, features), of pixels in [-1, 1]
-    thresholds = layer.thresholds.detach().double().numpy()
+    sides = (
+        layer.sides.detach().double().cpu().numpy()
+    )  # (units, hyperplanes, features), of pixels in [-1, 1]
+    thresholds = layer.thresholds.detach().double().cpu().numpy()
     weights, offset = _effective(model)
     sign = 1.0 if float(model.decision(image.to(layer.weight)).detach()[0, 0]) >= 0 else -1.0
     # Columns: d pixels, the distance, H outputs, H * s bits, H * C contexts.
@@ -107,29 +112,41 @@ def exact_distance(
         program.add(chosen[h], np.ones(C), 1.0, 1.0)
         bound[h] = _output(program, pixels, int(outputs[h]), chosen[h], weights[h], low, high)
     program.add(outputs, np.full(H, sign), -np.inf, -sign * offset)
-    return _solved(program, x, (low, high), bound, within, seconds, binaries=H * (s + C))
+    found = _solved(program, d, (low, high), bound, within, seconds, binaries=H * (s + C))
+    return found if found.image is None else replace(found, image=found.image.view(image.shape))
 
 
-def _refuse(model: GLN, image: Tensor) -> None:
-    one = len(model.gated) == 1 and (
-        isinstance(model.readout, nn.Identity) or model.readout.out_features == 1
-    )
-    if not one or (isinstance(model.readout, nn.Identity) and model._layers()[0].units != 1):
+def _refuse(model: GLN, image: Tensor, within: float) -> None:
+    shallow = isinstance(model, GLN) and isinstance(model.readout, nn.Identity)
+    if not isinstance(model, GLN) or len(model.gated) != 1 or not _one_output(model, shallow=shallow):
         raise InputError("a network of two classes with one gated layer", got="another", fix="classes=2")
-    if len(image) != 1:
-        raise InputError("one image (1, channels, size, size)", got=str(tuple(image.shape)), fix="image[:1]")
-    count = model._layers()[0].thresholds.numel()
-    if count > _MOST:
-        raise InputError(f"{_MOST} hyperplanes or fewer", got=str(count), fix="a smaller network")
+    layer = model.layers[0]
+    pixels = layer.weight.shape[1] - 1
+    if image.dim() != 4 or len(image) != 1 or image[0].numel() != pixels:
+        got = str(tuple(image.shape))
+        raise InputError(f"one image (1, channels, size, size) of {pixels} pixels", got=got, fix="image[:1]")
+    if not bool(((image >= 0) & (image <= 1)).all()) or not 0 < within <= 1:
+        got = f"others, or within={within}"
+        raise InputError("pixels in [0, 1] and 0 < within <= 1", got=got, fix="within=1.0")
+    count, size = layer.thresholds.numel(), 2 * layer.units * layer.contexts * pixels
+    if count > _MOST or size > _NUMBERS:
+        got = f"{count} hyperplanes and {size:,} numbers"
+        raise InputError(
+            f"{_MOST} hyperplanes and {_NUMBERS:,} numbers at most", got=got, fix="a smaller network"
+        )
+
+
+def _one_output(model: GLN, *, shallow: bool) -> bool:
+    return model.layers[0].units == 1 if shallow else getattr(model.readout, "out_features", 0) == 1
 
 
 def _effective(model: GLN) -> tuple[Array, float]:
     """Return the products of read-out and context weights (units, contexts, features), and the read-out's bias."""
-    layer = model._layers()[0]
-    every = layer.weight.detach().double().view(layer.units, layer.contexts, -1)
+    layer = model.layers[0]
+    every = layer.weight.detach().double().cpu().view(layer.units, layer.contexts, -1)
     if isinstance(model.readout, nn.Identity):
         return every.numpy(), 0.0
-    v = model.readout.weight.detach().double().view(-1, 1, 1)
+    v = model.readout.weight.detach().double().cpu().view(-1, 1, 1)
     return (v * every).numpy(), float(model.readout.bias.detach())
 
 
@@ -160,11 +177,10 @@ def _side(
     slope, constant = _in_pixels(side)
     constant -= threshold
     least, most = _ranges(slope, constant, low, high)
-    edge = _EDGE * max(most - least, 1e-30)
     columns = np.append(pixels, bit)
-    # bit = 1: drive >= edge; bit = 0: drive <= -edge.
-    program.add(columns, np.append(slope, least - edge), least - constant, np.inf)
-    program.add(columns, np.append(slope, -(most + edge)), -np.inf, -edge - constant)
+    # bit = 1: drive >= 0; bit = 0: drive <= 0.
+    program.add(columns, np.append(slope, least), least - constant, np.inf)
+    program.add(columns, np.append(slope, -most), -np.inf, -constant)
 
 
 def _output(
@@ -190,7 +206,7 @@ def _output(
 
 def _solved(
     program: _Program,
-    x: Array,
+    pixels: int,
     box: tuple[Array, Array],
     bound: Array,
     within: float,
@@ -202,7 +218,7 @@ def _solved(
     lower = np.concatenate([box[0], [0.0], -bound, np.zeros(binaries)])
     upper = np.concatenate([box[1], [within], bound, np.ones(binaries)])
     cost = np.zeros(program.size)
-    cost[len(x)] = 1.0
+    cost[pixels] = 1.0
     found = milp(
         cost,
         constraints=program.constraint,
@@ -210,11 +226,10 @@ def _solved(
         integrality=np.concatenate([np.zeros(count), np.ones(binaries)]),
         options={"time_limit": seconds, "mip_rel_gap": 1e-4},
     )
-    if found.status == 2:  # infeasible
-        return ExactDistance(np.inf, within, None)
+    if found.status == 2:  # nothing is possible within the bound
+        return ExactDistance(np.inf, within, None, complete=True)
     proved = 0.0 if found.mip_dual_bound is None else max(float(found.mip_dual_bound), 0.0)
     if found.x is None:
-        return ExactDistance(np.inf, proved, None)
-    side = int(np.sqrt(len(x)))
-    image = torch.from_numpy(found.x[: len(x)]).view(1, -1, side, side)
-    return ExactDistance(float(found.fun), proved, image)
+        return ExactDistance(np.inf, min(proved, within), None, complete=False)
+    image = torch.from_numpy(found.x[:pixels])
+    return ExactDistance(float(found.fun), min(proved, float(found.fun)), image, complete=found.status == 0)

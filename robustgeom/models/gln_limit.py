@@ -21,12 +21,13 @@ class InfiniteTimeLimit:
     """The least-norm weights that put every sample on the right side by 1.
 
     `weights` (units, contexts, features) are the products of a unit's read-out weight and its context's weights;
-    `objective` is the norm that was minimised, `norm` which one.
+    `objective` is the norm that was minimised, `norm` which one. `accurate` says whether the solver met its tolerance.
     """
 
     weights: Array
     objective: float
     norm: str
+    accurate: bool = True
 
     def decision(self, contexts: ArrayLike, inputs: ArrayLike) -> Array:
         """Return f (n,) of inputs (n, features) in contexts (n, units)."""
@@ -55,7 +56,7 @@ def infinite_time_limit(
     """
     c, x, y = _checked(contexts, inputs, signs, norm)
     C = int(c.max()) + 1 if count is None else count
-    if c.max() >= C:
+    if not isinstance(C, int) or c.max() >= C:
         raise InputError(f"more contexts than {c.max()}", got=f"count={count}", fix=f"count={c.max() + 1}")
     basis = np.linalg.svd(x, full_matrices=False)[2]  # weights beyond what samples span only add norm
     reduced = x @ basis.T
@@ -71,7 +72,9 @@ def infinite_time_limit(
         got = f"a program that is {problem.status}"
         raise InputError("samples that the network can separate", got=got, fix="more units or contexts")
     weights = np.stack([np.asarray(z.value) for z in zeta]) @ basis
-    return InfiniteTimeLimit(weights, float(problem.value), norm)
+    # What all combinations repeat is left out of the program: it is beyond what a solver can scale.
+    repeats = float(C) ** (c.shape[1] - 2) if norm == "l2" else 1.0
+    return InfiniteTimeLimit(weights, repeats * float(problem.value), norm, problem.status == "optimal")
 
 
 def gln_norm(weights: ArrayLike) -> float:
@@ -105,8 +108,7 @@ def _objective(cp: Any, zeta: list[Any], contexts: int, norm: str) -> Any:
         cp.sum_squares(z - np.full((contexts, 1), 1 / contexts) @ cp.reshape(s, (1, z.shape[1]), order="C"))
         for z, s in zip(zeta, sums, strict=True)
     )
-    scale = float(contexts) ** (len(zeta) - 2)
-    return scale * (contexts * alone + cp.sum_squares(sum(sums)))
+    return contexts * alone + cp.sum_squares(sum(sums))
 
 
 def _checked(
@@ -114,13 +116,21 @@ def _checked(
 ) -> tuple[NDArray[np.int64], Array, Array]:
     if norm not in NORMS:
         raise unknown("norm", norm, NORMS)
-    c, x, y = np.asarray(contexts), np.asarray(inputs, dtype=np.float64), np.asarray(signs, dtype=np.float64)
-    if c.ndim != 2 or x.ndim != 2 or y.shape != (len(x),) or len(c) != len(x) or len(x) == 0:
+    try:
+        c, x, y = (np.asarray(v, dtype=np.float64) for v in (contexts, inputs, signs))
+    except (TypeError, ValueError) as error:
+        raise InputError("numbers", got=str(error), fix="arrays of one row a sample") from error
+    if c.ndim != 2 or x.ndim != 2 or y.shape != (len(x),) or len(c) != len(x) or 0 in (*c.shape, *x.shape):
         got = f"{c.shape}, {x.shape} and {y.shape}"
         raise InputError(
             "contexts (n, units), inputs (n, features), signs (n,)", got=got, fix="one row a sample"
         )
-    if not np.isfinite(x).all() or not set(y.tolist()) <= {1.0, -1.0} or (c < 0).any() or (c % 1 != 0).any():
+    if (
+        not (np.isfinite(x).all() and np.isfinite(c).all())
+        or not set(y.tolist()) <= {1.0, -1.0}
+        or (c < 0).any()
+        or (c % 1 != 0).any()
+    ):
         raise InputError(
             "finite inputs, signs of +1 and -1, contexts from 0", got="others", fix="signs = 2 * label - 1"
         )

@@ -85,8 +85,8 @@ def noise_plan(rho: float, kind: str, noisy: Sequence[str], stages: Sequence[str
 class Block(nn.Module):
     """A layer, the gate that its units go through, and what follows; local learning rules train networks of such.
 
-    The gate has `gates(h, soft=False)`, which returns what it multiplies a layer's outputs h by; without one a block is
-    a read-out.
+    The gate is a module with `gates(h, soft=False)`, which returns what it multiplies a layer's outputs h by; without
+    one a block is a read-out.
     """
 
     def __init__(
@@ -108,4 +108,4 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         h: Tensor = self.layer(x)
-        return self.finish(h, None if self.gate is None else self.gate.gates(h))  # type: ignore[operator]
+        return self.finish(h if self.gate is None else self.gate(h), None)

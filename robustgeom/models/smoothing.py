@@ -52,6 +52,11 @@ class Smoothed(nn.Module):
         declared = getattr(self.base, "stages", None)
         return [f"base.{stage}" for stage in declared] if isinstance(declared, list | tuple) else None
 
+    def prepare(self, inputs: Tensor) -> None:
+        """Show the base training inputs (n, ...) where it wants to see some before the first step."""
+        if callable(method := getattr(self.base, "prepare", None)):
+            method(inputs)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, classes) of one draw."""
         logits: Tensor = self.base(self.noise(x))

@@ -29,6 +29,10 @@ class _VectorLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(bias))
 
+    def extra_repr(self) -> str:
+        """Return what neither weights nor biases say."""
+        return f"first={self.first}, nonnegative={self.nonnegative}"
+
     @torch.no_grad()
     def constrain(self) -> None:
         """Clamp weights past the first layer at 0, which keeps every backpropagated signal from changing its sign."""
@@ -100,6 +104,10 @@ class VectorConv(_VectorLayer):
         self.classes, self.stride, self.padding = classes, stride, padding
         self._initialise(self.weight.data, channels * kernel**2)
 
+    def extra_repr(self) -> str:
+        """Return what neither weights nor biases say."""
+        return f"{super().extra_repr()}, stride={self.stride}, padding={self.padding}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Return vectors (n, classes, units, h, w)."""
         if self.first:
@@ -158,6 +166,7 @@ class VectorReLU(nn.Module):
 
     signs: Tensor
     spread: Tensor
+    batches: Tensor
 
     def __init__(self, units: int, *, classes: int, width: float = 0.05) -> None:
         super().__init__()
@@ -168,6 +177,11 @@ class VectorReLU(nn.Module):
         signs[:, 1::2] = -signs[:, 0 : 2 * (units // 2) : 2]
         self.register_buffer("signs", signs)
         self.register_buffer("spread", torch.ones(units))
+        self.register_buffer("batches", torch.tensor(0))
+
+    def extra_repr(self) -> str:
+        """Return what no buffer says."""
+        return f"width={self.width}"
 
     def drive(self, h: Tensor) -> Tensor:
         """Return what the gates look at: (n, units, ...)."""
@@ -186,7 +200,8 @@ class VectorReLU(nn.Module):
     @torch.no_grad()
     def _follow(self, drive: Tensor) -> None:
         seen = drive.transpose(0, 1).flatten(1).std(1, correction=0)
-        self.spread.lerp_(seen.to(self.spread), _FOLLOW)
+        self.batches += 1
+        self.spread.lerp_(seen.to(self.spread), max(_FOLLOW, 1 / int(self.batches)))  # the first one whole
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the open vectors, zeros for the others."""
@@ -220,9 +235,11 @@ class VNN(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise unknown("kind of network", kind, KINDS)
+        places = () if kind == "dense" else tuple(maps)
+        _refuse_sizes(classes, size, places, tuple(hidden), kind)
         common = {"classes": classes, "nonnegative": nonnegative}
         blocks: list[Block] = []
-        for units in () if kind == "dense" else maps:
+        for units in places:
             first = {"first": not blocks, **common}
             layer: nn.Module = (
                 VectorConv(channels, units, 3, padding=1, **first)  # type: ignore[arg-type]
@@ -281,6 +298,14 @@ class VNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
         return self._run(x, soft=False)
+
+
+def _refuse_sizes(classes: int, size: int, maps: tuple[int, ...], hidden: tuple[int, ...], kind: str) -> None:
+    left = size // 2 ** len(maps)
+    if classes < 2 or min((*maps, *hidden), default=1) < 1 or left < 1 or (kind != "dense" and not maps):
+        got = f"classes={classes}, size={size}, maps={maps}, hidden={hidden}"
+        wanted = "two classes or more, layers with units, and images that halving leaves something of"
+        raise InputError(wanted, got=got, fix="classes=10, maps=(32, 16), hidden=(256, 128)")
 
 
 class Pooled(nn.Module):

@@ -14,9 +14,10 @@ def gevb(model: nn.Module, inputs: Tensor, labels: Tensor, *, generator: Generat
     """Return the mean cross-entropy in nats, with the slope of global error-vector broadcasting (arXiv:2106.04089).
 
     inputs (n, ...) with labels (n,). Weight (m, i) of a layer goes down by the mean over samples of
-    gate_m sum_k a_ik e_k: presynaptic vector a_i times error e = softmax - one-hot where unit m is open. With
-    nonnegative weights past the first layer this has the sign of the gradient, sample by sample. The network consists
-    of vectors (architecture vnn), else `InputError` is raised.
+    gate_m sum_k a_ik e_k: presynaptic vector a_i times error e = softmax - one-hot where unit m is open, summed over
+    places where weights are shared. With nonnegative weights past the first layer each term has the sign of the
+    gradient's, sample by sample and place by place. The network consists of vectors (architecture vnn), else
+    `InputError` is raised.
 
     >>> import torch
     >>> from robustgeom.models.vnn import VNN

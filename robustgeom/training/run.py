@@ -77,6 +77,8 @@ class Run:
         self.model, self.threat = self._built(), _threat(recipe, data)
         prepare(self.model, self.inputs)
         self.average = self._built() if recipe.averaging.decay else None
+        if self.average is not None:
+            self.average.load_state_dict(self.model.state_dict())
         self.optimiser = _optimiser(self.model, settings)
         self.schedule = _schedule(self.optimiser, settings, self.steps)
         self.scaler = torch.amp.grad_scaler.GradScaler(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Generator, nn
 
+from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.build import build
 from robustgeom.models.gated_relu import GatedReLU
 from robustgeom.models.gln import GLN
 from robustgeom.models.gln_exact import exact_distance
 from robustgeom.models.gln_limit import gln_norm, infinite_time_limit
+from robustgeom.models.load import model_digest
 from robustgeom.models.mlp import MLP
 from robustgeom.models.variants import variant, variant_names
 from robustgeom.models.vnn import VNN, VectorReLU
 from robustgeom.training.dfa import dfa
 from robustgeom.training.gevb import gevb
-from robustgeom.training.run import constrain
+from robustgeom.training.recipe import Recipe
+from robustgeom.training.run import Run, constrain, prepare
 from robustgeom.training.standard import standard
 
 
@@ -29,7 +35,7 @@ def images(n, size=8, seed=0):
 def gated(**more):
     """A two-class network of one hidden layer on 5x5 images, prepared on random ones."""
     torch.manual_seed(0)
-    model = GLN(size=5, classes=2, **{"hidden": (4,), **more}).double().eval()
+    model = GLN(size=5, **{"hidden": (4,), "classes": 2, **more}).double().eval()
     model.prepare(images(200, 5).double())
     return model
 
@@ -79,25 +85,32 @@ def test_neighbours_look_at_opposite_vectors_and_gates_pass_no_gradient():
 
 
 def test_training_follows_how_gates_spread_and_evaluation_does_not():
+    torch.manual_seed(0)
     model = VNN(size=8, hidden=(6,)).train()
-    for _ in range(600):
-        model(images(64))
     gate = model.blocks[0].gate
+    model(images(64))
     drive = gate.drive(model.blocks[0].layer(model.entering(images(64)))).std(0, correction=0)
-    torch.testing.assert_close(gate.spread, drive, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(gate.spread, drive)  # the first batch whole
+    for seed in range(1, 30):
+        model(images(64, seed=seed))
+    torch.testing.assert_close(gate.spread, drive, rtol=0.2, atol=0)
     before = gate.spread.clone()
     model.eval()(images(64, seed=1))
     assert torch.equal(gate.spread, before)
 
 
-@pytest.mark.parametrize("model", [
-    VNN(size=5, hidden=(12,)),
-    GLN(size=5, hidden=(12,)),
-    GLN(size=5, hidden=(6, 5), hyperplanes=2),
-    GLN(size=5, hidden=(), hyperplanes=3, classes=3),
-], ids=["vnn", "gln", "deep gln", "shallow gln"])  # fmt: skip
-def test_soft_gates_become_hard_ones_as_they_narrow_and_let_gradients_see_what_opens(model):
-    model = model.double().eval()
+@pytest.mark.parametrize(
+    ("make", "more"),
+    [
+        (VNN, {"hidden": (12,)}),
+        (GLN, {"hidden": (12,)}),
+        (GLN, {"hidden": (6, 5), "hyperplanes": 2}),
+        (GLN, {"hidden": (), "hyperplanes": 3, "classes": 3}),
+    ],
+)
+def test_soft_gates_become_hard_ones_as_they_narrow_and_let_gradients_see_what_opens(make, more):
+    torch.manual_seed(0)
+    model = make(size=5, **more).double().eval()
     x = images(6, 5).double()
     if isinstance(model, GLN):
         model.prepare(x)
@@ -222,6 +235,11 @@ def test_rules_refuse_networks_that_they_are_not_for():
     [
         ("vnn", {"kind": "dens"}),
         ("vnn", {"width": 0}),
+        ("vnn", {"classes": 1}),
+        ("vnn", {"hidden": (0,)}),
+        ("vnn", {"kind": "conv", "maps": ()}),
+        ("vnn", {"kind": "conv", "maps": (4, 4, 4), "size": 4}),
+        ("gln", {"hidden": (0,)}),
         ("gln", {"classes": 1}),
         ("gln", {"hyperplanes": -1}),
         ("gated_relu", {"width": -1}),
@@ -271,6 +289,9 @@ def test_limits_are_minima_among_feasible_weights(norm):
         ({"inputs": [[np.nan, 1], [1, 2], [1, 1]]}, "finite"),
         ({"contexts": [[0], [1]]}, "one row a sample|contexts"),
         ({"count": 1}, "more contexts"),
+        ({"count": 2.5}, "more contexts"),
+        ({"inputs": "abc"}, "numbers"),
+        ({"contexts": [[], [], []]}, "contexts"),
         ({"contexts": [[0, 0]] * 3, "norm": "shallow"}, "one unit"),
         ({"inputs": [[1, 1], [1, 1], [1, 1]], "contexts": [[0]] * 3}, "can separate"),
     ],
@@ -288,54 +309,205 @@ def test_bad_programs_are_refused(change, said):
 # --- certified and exact ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [{}, {"hyperplanes": 2}, {"hidden": (), "hyperplanes": 2}])
-def test_no_image_nearer_than_the_exact_distance_is_told_another_class(more):
+def by_enumeration(model, x):
+    """The same distance by one linear program for every combination of contexts."""
+    layer, flat = model.layers[0], x.flatten().numpy()
+    sides = layer.sides.numpy().reshape(-1, layer.sides.shape[2])
+    thresholds = layer.thresholds.numpy().flatten()
+    every = layer.weight.detach().view(layer.units, layer.contexts, -1).numpy()
+    readout = model.readout
+    v = np.ones(1) if isinstance(readout, nn.Identity) else readout.weight.detach().numpy()[0]
+    offset = 0.0 if isinstance(readout, nn.Identity) else readout.bias.item()
+    sign, d, best = (1 if model.decision(x).item() >= 0 else -1), len(flat), np.inf
+    for bits in map(np.array, product([0, 1], repeat=len(thresholds))):
+        contexts = bits.reshape(layer.units, -1) @ 2 ** np.arange(layer.sides.shape[1])[::-1]
+        slope = (v[:, None] * every[np.arange(layer.units), contexts]).sum(0)
+        # Variables: pixels and the distance; features are 2 x - 1 and 1.
+        rows = [np.append(2 * sign * slope[:-1], 0.0)]
+        limits = [-sign * (slope[-1] - slope[:-1].sum() + offset)]
+        for side, threshold, bit in zip(sides, thresholds, bits, strict=True):
+            turn = 1 if bit else -1
+            rows.append(np.append(-turn * 2 * side[:-1], 0.0))
+            limits.append(turn * (side[-1] - side[:-1].sum() - threshold))
+        for k in (1, -1):
+            rows += list(np.hstack([k * np.eye(d), -np.ones((d, 1))]))
+            limits += list(k * flat)
+        cost = np.append(np.zeros(d), 1.0)
+        found = linprog(cost, A_ub=np.array(rows), b_ub=limits, bounds=[(0, 1)] * d + [(0, None)])
+        best = min(best, found.fun if found.status == 0 else np.inf)
+    return best
+
+
+@pytest.mark.parametrize("more", [{}, {"hyperplanes": 2, "hidden": (2,)}, {"hidden": (), "hyperplanes": 2}])
+def test_exact_distances_are_those_of_all_contexts_one_by_one(more):
     model = gated(**more)
-    for x in images(4, 5, seed=3).double().split(1):
+    for x in images(3, 5, seed=3).double().split(1):
         found = exact_distance(model, x)
-        radius = model.certified_radius(x).item()
-        assert 0 <= radius <= found.distance + 1e-9
-        assert found.lower == pytest.approx(found.distance, rel=1e-3)
+        assert found.complete
+        assert found.distance == pytest.approx(by_enumeration(model, x), rel=2e-4)
+        assert found.lower == pytest.approx(found.distance, rel=2e-4)
+        assert 0 <= model.certified_radius(x).item() <= found.lower + 1e-12
+        assert found.image.shape == x.shape
         assert (found.image - x).abs().max().item() == pytest.approx(found.distance, abs=1e-6)
-        assert found.image.min() >= -1e-9
-        assert found.image.max() <= 1 + 1e-9
-        # Just beyond it, along the way there, the prediction changes: it is as near as can be.
-        beyond = x + (found.image - x) * (1 + torch.linspace(1e-7, 1e-3, 40).view(-1, 1, 1, 1))
-        told = model(x).argmax()
-        assert (model(beyond).argmax(1) != told).any()
-        random = Generator().manual_seed(0)
-        steps = torch.rand(4000, *x.shape[1:], generator=random, dtype=torch.double).sub(0.5).sign()
-        inside = (x + 0.999 * found.distance * steps).clamp(0, 1)
-        assert (model(inside).argmax(1) == told).all()
+        # Just beyond it the prediction is another: it is as near as can be.
+        around = found.image + 1e-4 * torch.randn(
+            200, *x.shape[1:], generator=Generator().manual_seed(0), dtype=torch.double
+        )
+        assert (model(around.clamp(0, 1)).argmax(1) != model(x).argmax()).any()
 
 
-def test_certified_radii_hold_under_attack_and_for_many_classes():
+def test_networks_of_colour_images_have_distances_too():
     torch.manual_seed(0)
-    model = GLN(size=5, hidden=(6,), classes=4).double().eval()
+    model = GLN(channels=3, size=2, hidden=(3,), classes=2).double().eval()
+    x = torch.rand(1, 3, 2, 2, generator=Generator().manual_seed(0), dtype=torch.double)
+    model.prepare(torch.rand(50, 3, 2, 2, generator=Generator().manual_seed(1), dtype=torch.double))
+    assert exact_distance(model, x).image.shape == x.shape
+
+
+def steepest(model, x):
+    """The signs along which, linear piece by linear piece, margins fall and the nearest hyperplane comes closer."""
+    leaf = x.clone().requires_grad_()
+    logits = model(leaf)
+    top = logits.argmax(1)
+    others = logits.scatter(1, top[:, None], -torch.inf)
+    margins = logits.gather(1, top[:, None]) - others
+    directions = []
+    for k in range(logits.shape[1]):
+        keep = top != k
+        (slope,) = torch.autograd.grad(margins[keep, k].sum(), leaf, retain_graph=True)
+        directions.append(-slope.sign())
+    layer = model.layers[0]
+    drive = layer.drive(model.features(x)).flatten(1)
+    reach = layer.sides[:, :, :-1].abs().sum(2).flatten()
+    nearest = (drive.abs() / reach).argmin(1)
+    sides = layer.sides.flatten(0, 1)[nearest][:, :-1].view(x.shape)
+    return [*directions, -drive.gather(1, nearest[:, None]).sign().view(-1, 1, 1, 1) * sides.sign()]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("hidden", [(6,), ()])
+def test_certified_radii_hold_to_the_edge_and_are_no_smaller_than_they_must(hidden, classes):
+    torch.manual_seed(0)
+    model = GLN(size=5, hidden=hidden, classes=classes).double().eval()
     model.prepare(images(100, 5).double())
-    x = images(30, 5, seed=2).double()
-    radius, told = model.certified_radius(x), model(x).argmax(1)
+    x = images(40, 5, seed=2).double()
+    radius, told = model.certified_radius(x).view(-1, 1, 1, 1), model(x).argmax(1)
+    before = model.layers[0].context(model.features(x))
     assert (radius > 0).all()
-    for seed in range(50):
-        noise = torch.randn(x.shape, generator=Generator().manual_seed(seed), dtype=torch.double).sign()
-        moved = x + 0.9999 * radius.view(-1, 1, 1, 1) * noise
-        assert torch.equal(model(moved).argmax(1), told)
+    crossed = torch.zeros(len(x), dtype=torch.bool)
+    for direction in steepest(model, x):
+        assert torch.equal(model(x + radius * direction).argmax(1), told)
+        beyond = x + 1.001 * radius * direction
+        moved = (model.layers[0].context(model.features(beyond)) != before).any(1)
+        crossed |= moved | (model(beyond).argmax(1) != told)
+    assert crossed.double().mean() > 0.9  # what stops a radius lies just behind it
     with pytest.raises(InputError, match="one gated layer"):
         GLN(size=5, hidden=(4, 3)).eval().certified_radius(images(1, 5))
+    assert not hasattr(GLN(size=5, hidden=(4, 3)), "certified_norm")
+    assert model.certified_norm == "linf"
+
+
+def test_certified_radii_of_single_precision_are_below_those_of_double():
+    torch.manual_seed(0)
+    model = GLN(size=28, hidden=(50,), classes=2).eval()
+    model.prepare(images(300, 28))
+    x = images(200, 28, seed=1)
+    single = model.certified_radius(x)
+    double = model.double().certified_radius(x.double())
+    assert (single <= double * (1 + 1e-9)).all()
+    assert (single > 0.9 * double).double().mean() > 0.9
 
 
 def test_a_search_that_is_too_short_finds_nothing_and_says_so():
     model, x = gated(), images(1, 5, seed=3).double()
     distance = exact_distance(model, x).distance
     near = exact_distance(model, x, within=distance / 2)
-    assert (near.distance, near.lower, near.image) == (float("inf"), distance / 2, None)
+    assert (near.distance, near.lower, near.image, near.complete) == (float("inf"), distance / 2, None, True)
 
 
 @pytest.mark.parametrize(
-    "make",
-    [lambda: GLN(size=5, hidden=(4,), classes=3), lambda: GLN(size=5, hidden=(4, 3), classes=2),
-     lambda: GLN(size=5, hidden=(61,), classes=2)],
-)  # fmt: skip
-def test_exact_distances_are_for_small_networks_of_two_classes(make):
+    "more",
+    [
+        {"classes": 3},
+        {"hidden": (4, 3)},
+        {"hidden": (61,)},
+        {"hidden": (), "hyperplanes": 17},
+    ],
+)
+def test_exact_distances_are_for_small_networks_of_two_classes(more):
     with pytest.raises(InputError):
-        exact_distance(make().eval(), images(1, 5))
+        exact_distance(gated(**more), images(1, 5).double())
+
+
+@pytest.mark.parametrize(
+    ("image", "within", "said"),
+    [
+        (images(2, 5), 1.0, "one image"),
+        (images(1, 4), 1.0, "of 25 pixels"),
+        (images(1, 5) * torch.nan, 1.0, r"pixels in \[0, 1\]"),
+        (images(1, 5) - 1, 1.0, r"pixels in \[0, 1\]"),
+        (images(1, 5), 0.0, "within <= 1"),
+        (images(1, 5), float("nan"), "within <= 1"),
+    ],
+)
+def test_distances_of_what_is_no_image_are_refused(image, within, said):
+    with pytest.raises(InputError, match=said):
+        exact_distance(gated(), image.double(), within=within)
+
+
+# --- in training --------------------------------------------------------------------------------------------------
+
+
+def test_gates_are_set_before_the_first_step_also_of_averages_and_behind_smoothing():
+    recipe = Recipe.model_validate(
+        {
+            "name": "x",
+            "family": "x",
+            "architecture": {"name": "gln", "arguments": {"hidden": [5]}},
+            "objective": {"name": "standard"},
+            "optimiser": {"epochs": 1, "lr": 0.01},
+            "averaging": {"decay": 0.9},
+        }
+    )
+    data = load_dataset("fashion-mnist", split="eval", limit=60)
+    run = Run(recipe, data, data, "cpu")
+    layer = run.model.layers[0]
+    shares = layer.context(run.model.features(data.inputs)).double().mean(0)
+    assert ((shares - 0.5).abs() < 0.02).all()
+    assert torch.equal(run.average.layers[0].thresholds, layer.thresholds)
+    wrapped = build("smoothed", {"sigma": 0.1, "base": "gln", "base_arguments": {"hidden": [5]}})
+    prepare(wrapped, data.inputs)
+    assert (
+        (wrapped.base.layers[0].context(GLN.features(data.inputs)).double().mean(0) - 0.5).abs() < 0.02
+    ).all()
+
+
+def test_networks_without_hyperplanes_are_linear_and_bad_inputs_prepare_none():
+    model = GLN(size=5, hidden=(), hyperplanes=0, classes=2).double().eval()
+    x = images(4, 5).double()
+    model.prepare(x)
+    torch.testing.assert_close(
+        model.decision((x[:2] + x[2:]) / 2), (model.decision(x[:2]) + model.decision(x[2:])) / 2
+    )
+    assert (model.certified_radius(x) > 0).all()
+    with pytest.raises(InputError, match="finite inputs"):
+        model.prepare(x * torch.nan)
+
+
+def test_what_no_weight_says_is_part_of_a_networks_digest():
+    def digest(make, **more):
+        torch.manual_seed(0)
+        return model_digest(make(size=5, hidden=(4,), **more))
+
+    assert digest(VNN) != digest(VNN, width=0.5)
+    assert digest(GLN) != digest(GLN, width=0.5)
+    assert digest(GLN) == digest(GLN)
+
+
+def test_limits_of_many_units_are_within_reach():
+    rng = np.random.default_rng(0)
+    X, contexts = rng.normal(size=(12, 20)), rng.integers(0, 2, (12, 40))
+    found = infinite_time_limit(contexts, X, np.sign(X[:, 0]), norm="l2", count=2)
+    assert found.accurate
+    assert np.isfinite(found.objective)
+    assert (np.sign(X[:, 0]) * found.decision(contexts, X)).min() == pytest.approx(1, abs=1e-4)

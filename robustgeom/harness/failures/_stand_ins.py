@@ -14,7 +14,7 @@ from robustgeom.harness.applicable import MODEL
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.subject import subject
 from robustgeom.models.bpda import bpda
-from robustgeom.models.card import ModelCard, read_card
+from robustgeom.models.card import ModelCard, objective_of, read_card
 from robustgeom.models.noise import noise_off
 from robustgeom.schema import PLAIN_FRONT_ENDS
 
@@ -44,7 +44,7 @@ def surrogate(battle: Battle) -> str | None:
 
 def _plain(card: ModelCard) -> bool:
     """Return whether a model is a network without noise or special front end, trained on its clean samples alone."""
-    objective = card.training.objective if card.training else "standard"
+    objective = objective_of(card.name)
     noisy = card.rho > 0 or "noise-off" in card.variants
     plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective) == ("none", "standard")
     return plain and not noisy
