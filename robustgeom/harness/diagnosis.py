@@ -21,6 +21,7 @@ __all__ = ["SHARE", "diagnose"]
 
 SHARE = 0.25
 """The checks take at most this part of the passes that the suite took."""
+TELLING = 0.1  # of all samples: what must stand for checks to have something to find
 _TOO_FEW, _NOT_HERE = "too few passes in the budget", "does not apply"
 _OF_ALL = {"black_box", "dynamic_forward", "silent_success", "falls_with_radius"}
 """Checks that do not need samples that stand."""
@@ -29,7 +30,8 @@ _OF_ALL = {"black_box", "dynamic_forward", "silent_success", "falls_with_radius"
 def diagnose(battle: Battle, attacks: list[AttackSpec]) -> tuple[list[CheckResult], dict[str, Any]]:
     """Return the failure checks, and what they cost and which were left out, and why.
 
-    They are made at the strictest headline radius at which samples stand, as the numbers beyond cannot be too high.
+    They are made at the strictest headline radius at which a tenth of the samples stand: the numbers beyond cannot be
+    far too high.
     Under spatial changes, corruptions and l0 the probes have no ball to search, so there are none.
     """
     if battle.table.ball not in BALLS:
@@ -146,9 +148,13 @@ def _state(battle: Battle) -> str:
 
 
 def _doubted(battle: Battle) -> float:
-    """Return the strictest headline radius with enough samples standing, else the mildest."""
+    """Return the strictest headline radius at which a tenth of the samples stand, else the mildest.
+
+    Where fewer stand, the number cannot be far too high, and a milder one is the one that can.
+    """
     headlines = sorted(battle.table.headlines, reverse=True)
-    return next((r for r in headlines if int(battle.standing_at(r).sum()) >= FEWEST), headlines[-1])
+    enough = max(FEWEST, TELLING * len(battle.data))
+    return next((r for r in headlines if int(battle.standing_at(r).sum()) >= enough), headlines[-1])
 
 
 def _subsets(battle: Battle, stands: Tensor) -> tuple[Tensor, Tensor]:

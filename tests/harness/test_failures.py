@@ -1,5 +1,7 @@
 """Failure checks that need more than a defense to show: attacks that lose what they find, inner loops, read-outs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 import robustgeom as rg
 from robustgeom import content
 from robustgeom.harness.attacking import Battle
+from robustgeom.harness.diagnosis import _doubted
 from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._stand_ins import _plain, blocked
 from robustgeom.harness.failures.black_box import black_box
@@ -291,3 +294,17 @@ def test_only_plainly_trained_networks_without_noise_stand_in_for_others():
         *("speech-cochcnn-standard", "speech-cochcnn-standard-s1", "speech-cochcnn-standard-s2"),
         "speech-cochresnet",
     ]
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [((0.5, 0.1), 0.1), ((0.5, 0.09), 8 / 255), ((0.05, 0.0), 8 / 255), ((1.0, 1.0), 0.1)],
+)
+def test_checks_look_where_a_tenth_of_the_samples_stands(standing, expected):
+    shares = dict(zip((8 / 255, 0.1), standing, strict=True))
+    battle = SimpleNamespace(
+        table=SimpleNamespace(headlines=(8 / 255, 0.1)),
+        data=range(200),
+        standing_at=lambda radius: torch.arange(200) < round(200 * shares[radius]),
+    )
+    assert _doubted(battle) == expected
