@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from robustgeom import evaluate
-from robustgeom.cli.evaluate import _folder_names
+from robustgeom.cli.evaluate import folder_names
 from robustgeom.cli.peers import PEERS
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import ContentError, InputError, ReferenceNotFoundError, UnknownNameError, closest
@@ -291,7 +291,7 @@ def test_folders_of_runs_are_one_name_each():
         "defenses/mine.py:build",
         "robustbench:Wong2020Fast@cifar10/Linf",
     ]
-    assert _folder_names(models) == [
+    assert folder_names(models) == [
         "torchvision.resnet18",
         "timm.resnet18.a1_in1k-b.pth",
         "hf.timm-resnet18.a1_in1k",
