@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,7 @@ def _ranked(rows: list[Row], names: list[str]) -> list[tuple[str, Interval]]:
 
 
 def _figures(place: str, rows: list[Row], ranked: list[tuple[str, Interval]]) -> list[Figure]:
-    points = [
-        {"measure": name, "value": i.value, "low": i.low, "high": i.high, "n": i.n} for name, i in ranked
-    ]
+    points = [{"measure": name, **asdict(i)} for name, i in ranked]
     body: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(f"{v:.2f}" for v in (i.value, i.low, i.high)), i.n) for name, i in ranked
     )

@@ -84,10 +84,7 @@ def _curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "model": m.name,
             "norm": comparison.norm,
             "radius": r,
-            "value": i.value,
-            "low": i.low,
-            "high": i.high,
-            "n": i.n,
+            **asdict(i),
             "certified": m.record.certified_accuracy(r).value if m.record.certified else None,
         }
         for m in comparison.models

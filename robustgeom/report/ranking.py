@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from robustgeom.report.charts import ranking_chart, tradeoff_chart
@@ -35,7 +36,7 @@ def _ranking(comparison: Comparison, ranked: list[Group]) -> Figure:
     found = [(g, condition, g.share(radius)) for g in ranked for condition, radius in places.items()]
     rows = [
         {"network": g.label, "members": g.members, "condition": condition, "seeds": len(g.models)}
-        | _bounds(share)
+        | asdict(share)
         for g, condition, share in found
     ]
     columns = ("network", "seeds", "training", "condition", "accuracy", "low", "high", "n")
@@ -101,7 +102,3 @@ def _front_text(names: list[str]) -> str:
     return (
         f"No trustworthy network is ahead of {listed} in both (point estimates; the dotted line joins them)."
     )
-
-
-def _bounds(share: Interval) -> dict[str, float | int]:
-    return {"value": share.value, "low": share.low, "high": share.high, "n": share.n}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from robustgeom.records import RunRecord
@@ -46,7 +47,7 @@ def scale_figures(comparison: Comparison) -> list[Figure]:
 
 def _figure(sweeps: dict[str, dict[float, Interval]], place: str, index: int) -> Figure:
     rows: list[dict[str, Any]] = [
-        {"scale": scale, "condition": name, "value": i.value, "low": i.low, "high": i.high, "n": i.n}
+        {"scale": scale, "condition": name, **asdict(i)}
         for name, sweep in sweeps.items()
         for scale, i in sweep.items()
     ]

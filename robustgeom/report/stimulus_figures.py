@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from robustgeom.report.charts import geometry_chart, sweep_chart
@@ -171,8 +172,7 @@ def _places(comparison: Comparison, own: Stimuli, condition: str) -> dict[str, f
 
 
 def _interval(values: Array) -> Row:
-    found = bootstrap(values)
-    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+    return asdict(bootstrap(values))
 
 
 def _against_figure(measure: str, name: str, rows: list[Row], others: list[Row], index: int) -> Figure:

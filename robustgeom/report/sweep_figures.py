@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from robustgeom.report.charts import sweep_chart
@@ -29,13 +30,10 @@ def _figure(comparison: Comparison, sweep: Sweep, index: int) -> Figure:
         for rho, group in sweep.levels.items():
             i = sweep.interval(rho, radius)
             common = {"rho": rho, "condition": condition}
-            rows.append(
-                {**common, "value": i.value, "low": i.low, "high": i.high, "n": i.n, "seeds": len(group)}
-            )
+            rows.append({**common, **asdict(i), "seeds": len(group)})
             seeds += [{**common, "model": r.name, "value": float(shares([r], radius).mean())} for r in group]
     others: list[dict[str, Any]] = [
-        {"network": g.label, "condition": c, "value": i.value, "low": i.low, "high": i.high, "n": i.n}
-        | {"seeds": len(g.models), "members": g.members}
+        {"network": g.label, "condition": c, **asdict(i)} | {"seeds": len(g.models), "members": g.members}
         for g in beside(comparison, {r.name for r in sweep.records})
         for c, radius in conditions.items()
         for i in (g.share(radius),)
