@@ -191,8 +191,9 @@ def test_an_interrupted_study_goes_on_also_two_networks_at_a_time(start, tmp_pat
         if "fmnist-vone-gaussian-3: " in line:
             first.send_signal(signal.SIGINT)
             break
-    assert first.wait() == 130
-    assert "the same command goes on" in first.stderr.read()
+    said = first.communicate()[1]  # closes its pipes
+    assert first.returncode == 130
+    assert "the same command goes on" in said
     second = start(*command, "--jobs", 2, cwd=tmp_path)
     out, err = second.communicate()
     assert second.returncode == 3, err
