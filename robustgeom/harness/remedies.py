@@ -6,7 +6,7 @@ from typing import Any
 
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._case import BALLS, GRADIENT_FREE
-from robustgeom.harness.failures._stand_ins import pass_through, surrogate
+from robustgeom.harness.failures._stand_ins import pass_through, soft_steps, surrogate
 from robustgeom.harness.failures.variants import untried
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.models.variants import variant_names
@@ -18,6 +18,7 @@ _LONG = 100  # steps
 _RUNS = 4  # of a search, at most
 ANSWERS = {
     "gradients": ("loss", "stand-in", "search"),
+    "hard gates": ("variant", "soft steps", "search"),
     "gradient agreement": ("stand-in", "search"),
     "unstable predictions": ("steps", "stand-in", "search"),
     "dynamic forward": ("stand-in", "search"),
@@ -51,7 +52,7 @@ def remedies(checks: list[CheckResult], battle: Battle) -> dict[str, tuple[Attac
     if battle.table.ball not in BALLS:
         return found
     fired = [check.name for check in checks if check.status != "pass"]
-    for kind in ("loss", "noise", "variant", "stand-in", "steps", "search"):
+    for kind in ("loss", "noise", "variant", "soft steps", "stand-in", "steps", "search"):
         answered = [name for name in fired if kind in ANSWERS.get(name, ())]
         for spec in _attacks(kind, battle) if answered else ():
             names = found.setdefault(spec.name, (spec, []))[1]
@@ -82,7 +83,13 @@ def _attacks(kind: str, battle: Battle) -> list[AttackSpec]:
     if kind == "variant":
         names = untried(battle.subject.module, battle.suite.attacks)
         return [_spec(f"variant {name}", "apgd", source=name, loss="margin") for name in names]
-    sources = {"pass-through": pass_through(battle), "transfer": surrogate(battle)}
+    if kind == "soft steps":
+        return _along({"soft steps": soft_steps(battle)})
+    return _along({"pass-through": pass_through(battle), "transfer": surrogate(battle)})
+
+
+def _along(sources: dict[str, str | None]) -> list[AttackSpec]:
+    """Return an attack along each source that there is."""
     return [
         _spec(n, "apgd", source=source, loss="margin") for n, source in sources.items() if source is not None
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -51,6 +51,16 @@ class Smoothed(nn.Module):
         """The base's stages, by their names here; None where it declares none."""
         declared = getattr(self.base, "stages", None)
         return [f"base.{stage}" for stage in declared] if isinstance(declared, list | tuple) else None
+
+    @property
+    def variants(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The base's own, behind the noise."""
+        own = getattr(self.base, "variants", {})
+        found = own.items() if isinstance(own, Mapping) else ()
+        return {name: self._behind_noise(variant) for name, variant in found}
+
+    def _behind_noise(self, variant: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda x: variant(self.noise(x))
 
     def prepare(self, inputs: Tensor) -> None:
         """Show the base training inputs (n, ...) where it wants to see some before the first step."""

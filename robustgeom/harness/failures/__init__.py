@@ -8,6 +8,7 @@ WEIGHTS = {
     "variants": 12,
     "white_box": 20,
     "gradients": 2,
+    "hard_gates": 2,
     "gradient_agreement": 2,
     "unstable_predictions": 2,
     "dynamic_forward": 1,

@@ -10,13 +10,14 @@ from torch import Generator, Tensor
 
 from robustgeom.attacks import ATTACKS
 from robustgeom.attacks._oracle import Oracle
-from robustgeom.harness.applicable import MODEL
+from robustgeom.harness.applicable import MODEL, NOISE_VARIANTS
 from robustgeom.harness.attacking import Battle
-from robustgeom.harness.failures._stand_ins import PASS_THROUGH
+from robustgeom.harness.failures._stand_ins import PASS_THROUGH, SOFT_STEPS
 from robustgeom.harness.find import is_own
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import Target
+from robustgeom.models.variants import variant_names
 from robustgeom.seeds import seed_of
 from robustgeom.threat import Norm, ThreatModel
 from robustgeom.words import radius_text
@@ -150,13 +151,20 @@ class Case:
     @property
     def white(self) -> list[AttackSpec]:
         """The suite's attacks that see the model's own gradients, or may."""
-        others = {s.source for s in self.attacks if (s.source or "").startswith(MODEL)} - {PASS_THROUGH}
+        stand_ins = {PASS_THROUGH, SOFT_STEPS}
+        others = {s.source for s in self.attacks if (s.source or "").startswith(MODEL)} - stand_ins
         return [s for s in self.attacks if s.attack not in BASELINES and s.source not in others]
 
     @property
     def unaffected(self) -> list[AttackSpec]:
         """The suite's attacks that need no gradient of the model: gradient-free ones, and those with a source."""
         return [s for s in self.attacks if s.attack in GRADIENT_FREE or s.source is not None]
+
+    @property
+    def softened(self) -> list[AttackSpec]:
+        """The suite's attacks along a form of the model's own in which its steps may have slopes."""
+        own = {*variant_names(self.battle.subject.module), SOFT_STEPS}
+        return [s for s in self.attacks if s.source in own and s.source not in NOISE_VARIANTS]
 
 
 def loss_of(spec: AttackSpec) -> str | None:

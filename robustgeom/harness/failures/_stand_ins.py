@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from robustgeom import content
 from robustgeom.harness.applicable import MODEL
 from robustgeom.harness.attacking import Battle
+from robustgeom.harness.failures._soft_steps import SoftSteps
 from robustgeom.harness.subject import subject
 from robustgeom.models.bpda import bpda
 from robustgeom.models.card import ModelCard, objective_of, read_card
 from robustgeom.models.noise import noise_off
 from robustgeom.schema import PLAIN_FRONT_ENDS
 
-__all__ = ["PASS_THROUGH", "blocked", "pass_through", "surrogate"]
+__all__ = ["PASS_THROUGH", "SOFT_STEPS", "blocked", "pass_through", "soft_steps", "surrogate"]
 
-PASS_THROUGH = MODEL + "pass-through"
+PASS_THROUGH, SOFT_STEPS = MODEL + "pass-through", MODEL + "soft-steps"
 _ROWS = 8
 
 
@@ -29,7 +30,7 @@ def surrogate(battle: Battle) -> str | None:
 
     None where there is none, or where it is the model itself.
     """
-    in_use = [source for source in battle.surrogates if source != PASS_THROUGH]
+    in_use = [source for source in battle.surrogates if source not in (PASS_THROUGH, SOFT_STEPS)]
     if in_use:
         return in_use[0]
     for name in content.names("model"):
@@ -70,6 +71,26 @@ def pass_through(battle: Battle) -> str | None:
         module.forward = bpda(module.forward)
     battle.surrogates[PASS_THROUGH] = replace(battle.subject, engine=copied, quick=None)
     return PASS_THROUGH
+
+
+def soft_steps(battle: Battle) -> str | None:
+    """Return the source that is the model with slopes in place of its steps.
+
+    None where it takes no steps, or where the stand-in answers otherwise than the model does.
+    """
+    if SOFT_STEPS in battle.surrogates:
+        return SOFT_STEPS
+    x = battle.data.inputs[:_ROWS].to(battle.subject.device).requires_grad_()
+    stand_in = replace(battle.subject, engine=SoftSteps(battle.subject.engine), quick=None)
+    try:
+        with noise_off(), torch.enable_grad():
+            alike = torch.equal(stand_in.forward(x), battle.subject.forward(x))
+    except Exception:  # whatever the user's code does with a mask that is none
+        return None
+    if not alike or not stand_in.engine.steps:
+        return None
+    battle.surrogates[SOFT_STEPS] = stand_in
+    return SOFT_STEPS
 
 
 def blocked(network: nn.Module, x: Tensor) -> list[str]:
