@@ -1,7 +1,7 @@
 """What a step of global error-vector broadcasting costs over one of backpropagation, on the same network, in turns.
 
-`python benchmarks/gevb.py [batch] [pairs]`; on one core about three minutes. A step is the loss, its slope, SGD's step and
-the clamping of weights, on a batch that is already there. The bar is 1.5; beyond it the command fails.
+`python benchmarks/gevb.py [batch] [pairs]`; on one core about three minutes. A step is the loss, its slope, SGD's step
+and the clamping of weights, on a batch that is already there. The bar is 1.5; beyond it the command fails.
 """
 
 import sys

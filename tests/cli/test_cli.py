@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from robustgeom import content
 from robustgeom.records import load_record
 
 DEFENSE = """
@@ -210,7 +212,12 @@ def finished(run, tmp_path_factory):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "a" / "report.html").is_file():
-            done = run("evaluate", *models, "--n", 40, "--eps", "8/255", "--out", "a", cwd=folder)
+            suite = content.find("suite", "quick-linf").read_text(encoding="utf-8")
+            few = "points = 6\nimages = 3\nversions = 4\nfeatures = 50\nn_t = 10\nsteps = 2"
+            text = re.sub(r"(?<=\[analysis\]\n).*?(?=\n\n)", few, suite, flags=re.DOTALL)
+            (folder / "quick-linf.toml").write_text(text, encoding="utf-8")
+            own = ("--suite", "quick-linf.toml", "--eps", "8/255")
+            done = run("evaluate", *models, *own, "--n", 40, "--out", "a", cwd=folder)
             assert done.returncode == 0, done.stderr
     return folder
 
@@ -294,7 +301,7 @@ def test_report_refuses_folders_without_records_and_unknown_baselines(run, finis
 
 def test_models_meet_their_own_data_where_none_is_named(run, tmp_path):
     done = run(
-        *("evaluate", "speech-cochcnn-standard", "--eps", "40dB", "--norm", "snr", "--n", 10, "--no-analyze"),
+        *("evaluate", "speech-cochcnn-standard", "--eps", "40dB", "--norm", "snr", "--n", 6, "--no-analyze"),
         cwd=tmp_path,
     )
     assert done.returncode in (0, 3), done.stderr  # the failure checks have few samples

@@ -12,6 +12,7 @@ from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._soft_steps import SoftSteps
 from robustgeom.harness.failures.hard_gates import hard_gates
+from robustgeom.harness.remedies import remedies
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import AttackSpec, load_suite
 from robustgeom.models.gated_relu import GatedReLU
@@ -137,12 +138,18 @@ def test_attacks_along_soft_gates_turn_failure_into_a_warning_and_other_sources_
 
 
 def test_a_network_that_offers_nothing_is_attacked_through_slopes_of_its_own():
-    model = Behind(by_threshold).eval()
-    options = rg.RunOptions(n=20, eps="8/255", analyze=False, remedy=True)
-    record = rg.evaluate(model, suite="quick-linf", options=options)
-    assert "remedy: soft steps" in [r.attack for r in record.header.remedies]
-    found = next(c for c in record.checks if c.name == "hard gates")
-    assert (found.status, "remedy: soft steps sees it" in found.message) == ("warn", True)
+    case = case_of(Behind(by_threshold).eval(), radius=0.05, n=24)
+    found = hard_gates(case)
+    answers = remedies([found], case.battle)
+    assert {"remedy: soft steps", "remedy: square"} <= set(answers)
+    spec, names = answers["remedy: soft steps"]
+    assert names == ["hard gates"]
+    case.attacks = [*case.attacks, spec]
+    again = hard_gates(case)
+    assert (found.status, again.status) == ("fail", "warn")
+    assert again.message.endswith("; remedy: soft steps sees it")
+    few = spec.model_copy(update={"settings": {**spec.settings, "steps": 5}})
+    assert case.probe(few, case.standing).any()
 
 
 def test_the_strong_suites_attack_soft_gates_without_being_told():
