@@ -100,10 +100,14 @@ class Block(nn.Module):
         a = h if gates is None else h * gates
         return a if self.after is None else self.after(a)
 
+    def gates(self, h: Tensor, *, soft: bool = False) -> Tensor | None:
+        """Return what the gate multiplies the layer's outputs h by; None of a read-out."""
+        return None if self.gate is None else self.gate.gates(h, soft=soft)  # type: ignore[operator]
+
     def soft(self, x: Tensor) -> Tensor:
         """Return the block's output with soft gates."""
         h: Tensor = self.layer(x)
-        return self.finish(h, None if self.gate is None else self.gate.gates(h, soft=True))  # type: ignore[operator]
+        return self.finish(h, self.gates(h, soft=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""

@@ -283,11 +283,12 @@ class VNN(nn.Module):
 
     def _run(self, x: Tensor, *, soft: bool) -> Tensor:
         a = self.entering(x)
-        for index, block in enumerate(self._blocks()):
+        for index, block in enumerate(self.parts()):
             a = block.soft(self.between(index, a)) if soft else block(self.between(index, a))
         return a.flatten(1)
 
-    def _blocks(self) -> Iterator[Block]:
+    def parts(self) -> Iterator[Block]:
+        """Yield the blocks in order."""
         for block in self.blocks:
             assert isinstance(block, Block)
             yield block

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustgeom.errors import InputError
+from robustgeom.models.vnn import VNN
 from robustgeom.seeds import seed_of
 from robustgeom.training._local import local_loss
 
@@ -20,8 +21,9 @@ def dfa(
     """Return the mean cross-entropy in nats, with the slope of direct feedback alignment (Noekland 2016).
 
     inputs (n, ...) with labels (n,). A hidden layer goes down by gate * (e B) for each of its outputs, with error
-    e = softmax - one-hot and B (classes, units) uniform in [-1, 1], drawn once from `feedback_seed`. For networks of
-    scalar units (architecture mlp), else `InputError` is raised; for vectors see `gevb`.
+    e = softmax - one-hot and B (classes, units) uniform in [-1, 1], drawn once from `feedback_seed`; the units of a
+    convolution at every place have feedback of their own. For networks of scalar units (architecture mlp), else
+    `InputError` is raised; for vectors see `gevb`.
     Source: arXiv:1609.01596; the control of arXiv:2106.04089.
 
     >>> from robustgeom.models.mlp import MLP
@@ -31,11 +33,14 @@ def dfa(
     """
     del generator
 
+    if isinstance(model, VNN):
+        raise InputError(
+            "a network of scalar units", got="one of vectors", fix="gevb, or the architecture mlp"
+        )
+
     def signal(index: int, error: Tensor, h: Tensor, gates: Tensor) -> Tensor:
-        if h.dim() != 2:
-            got = f"units of shape {tuple(h.shape[1:])}"
-            raise InputError("a network of scalar units", got=got, fix="the architecture mlp")
-        return error @ _feedback(error.shape[1], h.shape[1], index, feedback_seed).to(error) * gates
+        feedback = _feedback(error.shape[1], h[0].numel(), index, feedback_seed).to(error)
+        return (error @ feedback).view_as(h) * gates
 
     return local_loss(model, inputs, labels, signal)
 

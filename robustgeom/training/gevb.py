@@ -32,7 +32,7 @@ def gevb(model: nn.Module, inputs: Tensor, labels: Tensor, *, generator: Generat
 def _broadcast(index: int, error: Tensor, h: Tensor, gates: Tensor) -> Tensor:
     """Return the error vector for every open unit: (n, classes, units, ...)."""
     del index
-    if h.dim() < 3 or h.shape[:2] != error.shape:
+    if h.dim() < 3 or h.shape[:2] != error.shape or gates.shape[1] != 1:
         got = f"units of shape {tuple(h.shape[1:])}"
         raise InputError("units that are vectors with an entry a class", got=got, fix="the architecture vnn")
     return error.view(*error.shape, *[1] * (h.dim() - 2)) * gates

@@ -21,10 +21,12 @@ from robustgeom.models.load import model_digest
 from robustgeom.models.mlp import MLP
 from robustgeom.models.variants import variant, variant_names
 from robustgeom.models.vnn import VNN, VectorReLU
-from robustgeom.training.dfa import dfa
+from robustgeom.training._local import passed
+from robustgeom.training.dfa import _feedback, dfa
 from robustgeom.training.gevb import gevb
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import Run, constrain, prepare
+from robustgeom.training.signals import unit_signals
 from robustgeom.training.standard import standard
 
 
@@ -186,8 +188,6 @@ def test_each_rule_is_the_hand_worked_update_on_one_layer():
 
     plain = MLP(size=3, classes=3, hidden=(4,)).eval()
     dfa(plain, x, labels, generator=Generator(), feedback_seed=3).backward()
-    from robustgeom.training.dfa import _feedback
-
     feedback = _feedback(3, 4, 0, 3)
     assert feedback.abs().max() <= 1
     error = (plain(x).softmax(1) - nn.functional.one_hot(labels, 3)).detach()
@@ -197,6 +197,52 @@ def test_each_rule_is_the_hand_worked_update_on_one_layer():
         plain.blocks[1].layer.weight.grad,
         error.T @ plain.blocks[0](z).detach() / 4,
     )
+
+
+def test_direct_feedback_reaches_every_place_of_a_convolution():
+    torch.manual_seed(0)
+    x, labels = images(4, 4), torch.tensor([0, 1, 2, 0])
+    model = MLP(size=4, classes=3, maps=(2,), hidden=(5,)).eval()
+    first, second, last = model.blocks
+    a = nn.functional.avg_pool2d(first.layer(2 * x - 1).relu(), 2).flatten(1)
+    torch.testing.assert_close(model(x), last.layer(second.layer(a).relu()))
+    dfa(model, x, labels, generator=Generator()).backward()
+    error = (model(x).softmax(1) - nn.functional.one_hot(labels, 3)).detach()
+    h = first.layer(2 * x - 1)
+    signal = (error @ _feedback(3, 2 * 16, 0, 0)).view(4, 2, 4, 4) * (h > 0)
+    expected = torch.autograd.grad((signal.detach() * h).sum() / 4, first.layer.weight)[0]
+    torch.testing.assert_close(first.layer.weight.grad, expected)
+    assert len(_feedback(3, 2 * 16, 0, 0).unique()) == 3 * 2 * 16
+
+
+@pytest.mark.parametrize("maps", [{}, {"kind": "conv", "maps": (6, 4)}])
+def test_signals_are_those_that_backpropagation_sends_and_their_angle_is_with_the_open_units(maps):
+    torch.manual_seed(0)
+    model = VNN(size=8, hidden=(12, 6), classes=4, **maps).double().eval()
+    x = images(5).double()
+    found = unit_signals(model, x)
+    assert found.stages == model.stages
+    signal = torch.ones(5, 1, dtype=torch.double)
+    for block, stage in zip(list(model.blocks)[:0:-1], model.stages[::-1], strict=True):
+        if block.layer.weight.dim() > 2 or (stage == "blocks.1" and maps):
+            break
+        opened = passed(model, x).gates[model.stages.index(stage)].squeeze(1)
+        signal = opened * (signal @ block.layer.weight.detach())
+        cosine = signal.sum(1) / (signal.norm(dim=1) * opened.sum(1).sqrt())
+        angle = torch.rad2deg(cosine.nan_to_num(0.0).clamp(-1, 1).acos())  # where all signals are 0
+        torch.testing.assert_close(found.angles[:, model.stages.index(stage)], angle)
+    assert found.angles.shape == found.negative.shape == (5, len(model.stages))
+    assert (found.angles <= 90).all()
+    assert (found.negative == 0).all()
+
+
+def test_signals_of_mixed_weights_point_anywhere():
+    torch.manual_seed(0)
+    found = unit_signals(VNN(hidden=(64, 64), nonnegative=False).eval(), images(20, 28))
+    assert found.angles.mean().item() == pytest.approx(90, abs=12)
+    assert found.negative.mean().item() == pytest.approx(0.5, abs=0.15)
+    with pytest.raises(InputError, match="network of vectors"):
+        unit_signals(MLP(hidden=(4,)).eval(), images(2, 28))
 
 
 @pytest.mark.parametrize(("rule", "make"), [(gevb, VNN), (standard, VNN), (dfa, MLP)])
@@ -226,6 +272,8 @@ def test_rules_refuse_networks_that_they_are_not_for():
         gevb(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), *data, generator=Generator())
     with pytest.raises(InputError, match="units that are vectors"):
         gevb(MLP(size=3, hidden=(4,)), *data, generator=Generator())
+    with pytest.raises(InputError, match="units that are vectors"):
+        gevb(MLP(size=3, maps=(10,), hidden=(4,)), *data, generator=Generator())
     with pytest.raises(InputError, match="scalar units"):
         dfa(VNN(size=3, hidden=(4,)), *data, generator=Generator())
 
@@ -239,6 +287,7 @@ def test_rules_refuse_networks_that_they_are_not_for():
         ("vnn", {"hidden": (0,)}),
         ("vnn", {"kind": "conv", "maps": ()}),
         ("vnn", {"kind": "conv", "maps": (4, 4, 4), "size": 4}),
+        ("mlp", {"maps": (4, 4, 4), "size": 4}),
         ("gln", {"hidden": (0,)}),
         ("gln", {"classes": 1}),
         ("gln", {"hyperplanes": -1}),
