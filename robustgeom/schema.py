@@ -16,6 +16,7 @@ __all__ = [
     "PLAIN_FRONT_ENDS",
     "SAMPLE_SCHEMA",
     "SCHEMA_VERSION",
+    "ArchitectureInfo",
     "CheckResult",
     "DataInfo",
     "Header",
@@ -120,8 +121,15 @@ class TeacherInfo(_Frozen):
     manipulations: list[str] = []
 
 
+class ArchitectureInfo(_Frozen):
+    """An architecture by name, and the arguments that it was built with where they are not the usual ones."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
 class ModelInfo(_Frozen):
-    """Which model was evaluated; `digest` is the sha256 of weights and card."""
+    """Which model was evaluated; `digest` is the sha256 of weights and card; `architecture` what its card tells."""
 
     name: str
     reference: str
@@ -134,6 +142,7 @@ class ModelInfo(_Frozen):
     front_end: str = "none"
     threat: str = "none"
     objective: str = ""
+    architecture: ArchitectureInfo | None = None
     teacher: TeacherInfo | None = None
     stages: list[str] = []
 

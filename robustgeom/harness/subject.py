@@ -198,6 +198,7 @@ def _info(model: str | nn.Module, module: nn.Module, noise: Noise) -> ModelInfo:
         card = read_card(model)
         facts = card.model_dump(include={"name", "family", "seed", "rho", "front_end", "threat"})
         facts["objective"] = objective_of(model)
+        facts["architecture"] = card.architecture and card.architecture.model_dump()
         facts["teacher"] = card.teacher and card.teacher.model_dump(include=set(TeacherInfo.model_fields))
         # A folder's name, not its card's: a copy that was trained again is another model.
         facts["name"] = without_folders(model)

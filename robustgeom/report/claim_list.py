@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from robustgeom.report.claims import Claim
+from robustgeom.report.gate_claims import GATED
 
 __all__ = ["CLAIMS"]
 
@@ -295,4 +296,5 @@ CLAIMS: tuple[Claim, ...] = (
         "lessons",
         "models.csv",
     ),
+    *GATED,
 )

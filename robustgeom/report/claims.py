@@ -16,6 +16,7 @@ from robustgeom.report.families import (
     noise_keeps_capacity,
 )
 from robustgeom.report.findings import Finding, NotTestedError
+from robustgeom.report.gate_rules import gates_hide
 from robustgeom.report.logit_rules import (
     confidences_disagree,
     every_gap_shrinks,
@@ -43,6 +44,15 @@ from robustgeom.report.student_rules import (
     wrong_classes_matter,
 )
 from robustgeom.report.sweep import interior_peak, noise_beyond_filters, noise_costs_clean
+from robustgeom.report.vector_rules import (
+    broadcasting_keeps_up,
+    broadcasting_trains_convolutions,
+    rule_matters_little,
+    scalars_are_more_robust,
+    signals_align,
+    signals_keep_their_sign,
+    vectors_cost_accuracy,
+)
 from robustgeom.stats import Interval
 
 __all__ = ["RULES", "Claim", "ClaimResult", "judge"]
@@ -104,11 +114,14 @@ def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
 RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "at_keeps_capacity": at_keeps_capacity,
     "attacks_are_strong": attacks_are_strong,
+    "broadcasting_keeps_up": broadcasting_keeps_up,
+    "broadcasting_trains_convolutions": broadcasting_trains_convolutions,
     "clean_lessons_help": clean_lessons_help,
     "clouds_overlap": clouds_overlap,
     "confidences_disagree": confidences_disagree,
     "every_gap_shrinks": every_gap_shrinks,
     "extremes_differ": extremes_differ,
+    "gates_hide": gates_hide,
     "interior_peak": interior_peak,
     "late_capacity": late_capacity,
     "less_overconfident": less_overconfident,
@@ -124,13 +137,18 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "not_every_sample": not_every_sample,
     "overlap_grows": overlap_grows,
     "robust_distillation_keeps_up": robust_distillation_keeps_up,
+    "rule_matters_little": rule_matters_little,
     "sample_confidence_matters": sample_confidence_matters,
+    "scalars_are_more_robust": scalars_are_more_robust,
     "shrinkage_grows": shrinkage_grows,
     "shrinkage_is_not_enough": shrinkage_is_not_enough,
+    "signals_align": signals_align,
+    "signals_keep_their_sign": signals_keep_their_sign,
     "signatures_differ": signatures_differ,
     "simple_distributions_fail": simple_distributions_fail,
     "standard_widths_grow": standard_widths_grow,
     "students_stay_below": students_stay_below,
     "trained_widths_stay": trained_widths_stay,
+    "vectors_cost_accuracy": vectors_cost_accuracy,
     "wrong_classes_matter": wrong_classes_matter,
 }

@@ -14,6 +14,7 @@ from robustgeom.records import ANALYZER_COLUMNS, CheckResult
 from robustgeom.report.attached import STIMULUS_MEASURES
 from robustgeom.report.stimuli import stimuli, with_stimuli
 from robustgeom.report.tables import LOGIT_MEASURES, analyzer_rows
+from robustgeom.report.vector_rules import has_signals
 from robustgeom.report.yields import AttackYield
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def as_json(comparison: Comparison) -> str:
 def csv_tables(comparison: Comparison) -> dict[str, str]:
     """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row.
 
-    And stimuli, where analyses of single stimuli came with the records.
+    And stimuli, where analyses of single stimuli came with the records, and signals of units, where they did.
     """
     tables = {
         "models": model_rows(comparison),
@@ -50,6 +51,8 @@ def csv_tables(comparison: Comparison) -> dict[str, str]:
     }
     if any(with_stimuli(m.record) for m in comparison.models):
         tables["stimuli"] = _stimulus_rows(comparison.models)
+    if any(has_signals(m.record) for m in comparison.models):
+        tables["signals"] = _signal_rows(comparison.models)
     return {name: _csv(rows, EMPTY.get(name, [])) for name, rows in tables.items()}
 
 
@@ -177,6 +180,15 @@ def _stimulus_rows(models: Sequence[ModelResult]) -> list[dict[str, Any]]:
         for stage, condition, eps in own.tables[0]
         for measure in ("width", *STIMULUS_MEASURES)
         if (values := own.known(measure, stage, condition, eps)) is not None
+    ]
+
+
+def _signal_rows(models: Sequence[ModelResult]) -> list[dict[str, Any]]:
+    return [
+        {"model": m.name, "seed": m.record.header.model.seed, **row}
+        for m in models
+        if has_signals(m.record)
+        for row in m.record.tables["signals"].to_pylist()
     ]
 
 

@@ -34,6 +34,7 @@ from robustgeom.report.figures import (
 from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
+from robustgeom.report.learners import learner_sheets
 from robustgeom.report.lessons import lesson_sheets
 from robustgeom.report.provenance import budgets, command, provenance
 from robustgeom.report.ranking import ranking_figures
@@ -58,12 +59,15 @@ STUDIES = {
     "stochastic": "Networks with noise, standard and adversarially trained",
     "logits": "Logits of standard and adversarially trained networks",
     "students": "Students of a teacher",
+    "vectors": "Vectorised networks, and learning without backpropagation",
+    "gates": "Hard gates",
 }
 SECTIONS = {
     "checks": "Failure checks",
     "curve": "Accuracy against eps",
     "geometry": "Geometry per stage",
     "kinds": "Two kinds of networks",
+    "learners": "Gates and learning rules",
     "lessons": "What students were taught",
     "logits": "Logits and gaps",
     "noise": "Noise sweep",
@@ -71,7 +75,13 @@ SECTIONS = {
     "verdicts": "Verdicts",
 }
 """Sections of the page that claims lead to."""
-INSTEAD = {"kinds": "logits", "lessons": "verdicts", "noise": "curve", "stimuli": "geometry"}
+INSTEAD = {
+    "kinds": "logits",
+    "learners": "verdicts",
+    "lessons": "verdicts",
+    "noise": "curve",
+    "stimuli": "geometry",
+}
 """Where they lead on a page that lacks theirs."""
 STATUS_WORDS = {"pass": "pass", "warn": "warning", "fail": "FAILED"}
 
@@ -100,8 +110,14 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     ranking = ranking_figures(comparison)
     stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
     charts += [*noise, *scales, *ranking, *stimuli, *measures]
-    pairs, lessons = kinds(records, inputs), lesson_sheets(records)
-    optional = {"kinds": pairs, "lessons": lessons, "noise": noise, "stimuli": stimuli}
+    pairs, lessons, learners = kinds(records, inputs), lesson_sheets(records), learner_sheets(records)
+    optional = {
+        "kinds": pairs,
+        "learners": learners,
+        "lessons": lessons,
+        "noise": noise,
+        "stimuli": stimuli,
+    }
     script, library = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _library()
     common, own = provenance(comparison.models)
     place = comparison.place(comparison.strictest)
@@ -130,6 +146,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         ],
         "kinds": pairs,
         "lessons": lessons,
+        "learners": learners,
         "studies": _studies(comparison.claims),
         "budgets": budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],

@@ -1,0 +1,104 @@
+"""Networks with hard gates and their plain twins, by what trained them: one row a kind, seeds averaged; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustgeom.records import RunRecord
+from robustgeom.report.findings import mean_mask, place, shares
+from robustgeom.report.gate_rules import attacked_softly, fell_only
+from robustgeom.report.geometry import Sheet
+from robustgeom.report.vector_rules import RULES, Learner, has_signals, learners, signal_stages
+from robustgeom.stats import bootstrap
+from robustgeom.words import percent, points, share_text
+
+__all__ = ["learner_sheets"]
+
+HEADS = (
+    "layers",
+    "units",
+    "trained by",
+    "seeds",
+    "clean",
+    "robust by plain attacks",
+    "robust",
+    "hidden by gates",
+)
+SIGNALS = ("layers", "units", "trained by", "layer", "angle untrained", "angle trained", "negative at most")
+
+
+def learner_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+    """Return tables a family: accuracies by architecture and rule, and the signals of units where they were measured.
+
+    None where no network of vectors was evaluated.
+    """
+    known = learners([r for r in records if r.header.status == "complete"])
+    found = []
+    for family in sorted({learner.family for learner in known}):
+        own = {learner: group for learner, group in known.items() if learner.family == family}
+        if any(learner.units == "vectors" for learner in own):
+            found.append((f"{family}, accuracies", _accuracies(own)))
+            measured = {x: group for x, group in own.items() if all(map(has_signals, group))}
+            if measured:
+                found.append((f"{family}, signals", _signals(measured)))
+    return found
+
+
+def _accuracies(own: dict[Learner, list[RunRecord]]) -> Sheet:
+    first = next(iter(own.values()))[0]
+    radius = min(first.header.threat.headlines)
+    caption = (
+        "Seeds averaged per sample, with 95 % bootstrap intervals over samples; robust accuracy at "
+        f"{place(first, radius)}. Plain attacks climb the network's own gradient; hidden by gates is what fell along "
+        "soft gates alone, in points."
+    )
+    return Sheet(
+        caption, HEADS, tuple(_row(x, group, radius) for x, group in sorted(own.items(), key=_order))
+    )
+
+
+def _row(learner: Learner, own: list[RunRecord], radius: float) -> tuple[str | int, ...]:
+    robust = mean_mask(own, radius)
+    hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
+    soft = all(map(attacked_softly, own))
+    clean, plain, worst = (share_text(bootstrap(v)) for v in (shares(own, 0.0), robust + hidden, robust))
+    return (*_words(learner), len(own), clean, plain, worst, points(bootstrap(hidden)) if soft else "")
+
+
+def _signals(own: dict[Learner, list[RunRecord]]) -> Sheet:
+    caption = (
+        "Angle, in degrees, between what backpropagation multiplies the error vector by in each open unit and the ones "
+        "that error broadcasting takes; mean over samples and seeds. 90 is no relation. Negative: the largest share "
+        "of a layer's open units, of any sample, whose backpropagated signal is below 0."
+    )
+    rows = [
+        (*_words(x), stage, *_numbers(group, stage))
+        for x, group in sorted(own.items(), key=_order)
+        for stage in signal_stages(group[0])
+    ]
+    return Sheet(caption, SIGNALS, tuple(rows))
+
+
+def _numbers(own: list[RunRecord], stage: str) -> tuple[str, ...]:
+    rows = [
+        r
+        for record in own
+        for r in record.tables["signals"].to_pylist()
+        if r["stage"] == stage and not r["width"]
+    ]
+    angles = [
+        np.mean([r["angle"] for r in rows if r["state"] == state]) for state in ("untrained", "trained")
+    ]
+    return (*(f"{angle:.1f}" for angle in angles), percent(max(r["negative"] for r in rows)))
+
+
+def _words(learner: Learner) -> tuple[str, str, str]:
+    signs = "" if learner.units == "scalars" else ", nonnegative" if learner.nonnegative else ", mixed signs"
+    return learner.kind, learner.units + signs, RULES[learner.rule]
+
+
+def _order(item: tuple[Learner, object]) -> tuple[str, str, bool, str]:
+    learner = item[0]
+    return learner.kind, learner.units, not learner.nonnegative, learner.rule
