@@ -6,22 +6,12 @@ seed 0 are the zoo's. Then `robustgeom report RUNS --baseline fmnist-cnn-standar
 On two cores it takes about four hours. `--plan` lists the networks.
 """
 
-import fcntl
-import sys
-import time
-from argparse import ArgumentParser
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from _study import Network, run_study, suffixed
 
-import torch
-
-import robustgeom as rg
 from robustgeom.models.card import card_file
 from robustgeom.training.distill import distillation
 from robustgeom.training.recipe import Manipulation, read_recipe
 from robustgeom.training.spelling import read_manipulation
-from robustgeom.training.train import Hooks, train
 
 SEEDS = (0, 1, 2)
 STANDARD, ROBUST = "fmnist-cnn-standard", "fmnist-cnn-pgd-at"
@@ -58,21 +48,6 @@ METHODS = {
 SPELLED = str.maketrans({"_": "-", ":": "-", "=": "-", ".": None})
 
 
-@dataclass(frozen=True)
-class Network:
-    """One network of the study: its recipe, or what makes it, and the networks it needs first."""
-
-    name: str
-    recipe: object
-    needs: tuple[str, ...] = ()
-    analyze: bool = False
-
-
-def suffixed(name, seed):
-    """Return the name of a seed, as in the zoo."""
-    return f"{name}-s{seed}" if seed else name
-
-
 def again(model, **changes):
     """Return a zoo model's recipe with changes to its top level and its objective."""
     recipe = read_recipe(card_file(model).with_name("recipe.toml"))
@@ -85,7 +60,7 @@ def teachers(seed):
     """Return both teachers of a seed."""
     for base in (STANDARD, ROBUST):
         name = suffixed(base, seed)
-        yield Network(name, again(base, name=name, seed=seed), analyze=True)
+        yield Network(name, again(base, name=name, seed=seed), analyze=True, shipped=seed == 0)
 
 
 def radii():
@@ -138,65 +113,5 @@ def reference(models, name):
     return name if name in (STANDARD, ROBUST) else str((models / name).absolute())
 
 
-def there(models, name):
-    """Return whether a network can be loaded."""
-    return name in (STANDARD, ROBUST) or (models / name / "card.toml").is_file()
-
-
-@contextmanager
-def claimed(file):
-    """Yield whether nobody else works on this."""
-    with file.open("w") as mark:
-        try:
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def work(network, models, runs):
-    """Train and evaluate one network as far as that can be done; return whether it is done."""
-    if (runs / network.name / "header.json").is_file():
-        return True
-    if not all(there(models, need) for need in network.needs):
-        return False
-    with claimed(models / f"{network.name}.claim") as ours:
-        if not ours:
-            return False
-        if not there(models, network.name):
-            recipe = network.recipe() if callable(network.recipe) else network.recipe
-            note(f"{network.name}: training")
-            train(recipe, out=models / network.name, hooks=Hooks(note=note))
-        options = rg.RunOptions(analyze=network.analyze)
-        record = rg.evaluate(reference(models, network.name), suite=SUITE, options=options)
-        record.save(runs / network.name)
-        note(f"{record.name}: clean {record.accuracy}, robust {record.robust_accuracy}, {record.verdict}")
-        return True
-
-
-def note(text):
-    """Tell how it goes."""
-    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
-
-
-def main():
-    torch.set_num_threads(1)
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("models", type=Path)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--plan", action="store_true")
-    given = parser.parse_args()
-    networks = list(plan(given.models))
-    if given.plan:
-        print("\n".join(network.name for network in networks))
-        return
-    for folder in (given.models, given.runs):
-        folder.mkdir(parents=True, exist_ok=True)
-    while left := [network for network in networks if not work(network, given.models, given.runs)]:
-        note(f"{len(left)} of {len(networks)} left to others or to later")
-        time.sleep(30)
-
-
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, plan, SUITE)
