@@ -27,6 +27,7 @@ DATASETS = Registry(
         "cifar10": "robustgeom.data.cifar:cifar10",
         "cifar100": "robustgeom.data.cifar:cifar100",
         "fashion-mnist": "robustgeom.data.fashion_mnist:fashion_mnist",
+        "fashion-mnist-halves": "robustgeom.data.fashion_mnist_halves:fashion_mnist_halves",
         "speech-commands": "robustgeom.data.speech.recordings:speech_commands",
         "spoken-words": "robustgeom.data.speech.spoken_words:spoken_words",
     },
@@ -40,12 +41,12 @@ def load_dataset(
 ) -> Dataset:
     """Return a data set by name, "file.py:attr", folder or .npz file; at most `limit` samples, classes balanced.
 
-    fashion-mnist, cifar10, cifar100, spoken-words and speech-commands have the splits eval, test, train and validation,
-    and are looked for in `data_dir` first. A folder holds one sub-folder a class, of images of one size or of
-    recordings, see `sound_folder`; "imagenet:FOLDER" resizes and crops images, see `imagenet_folder`. An .npz holds
-    `inputs` (n, ...) in [0, 1] (or uint8, then divided by 255) and `labels` (n,). An attribute is a Dataset, a pair of
-    tensors, or a function that returns either. Raises `UnknownNameError`, `ReferenceNotFoundError`, `ContentError` and
-    `InputError`.
+    fashion-mnist, fashion-mnist-halves, cifar10, cifar100, spoken-words and speech-commands have the splits eval, test,
+    train and validation, and are looked for in `data_dir` first. A folder holds one sub-folder a class, of images of
+    one size or of recordings, see `sound_folder`; "imagenet:FOLDER" resizes and crops images, see `imagenet_folder`. An
+    .npz holds `inputs` (n, ...) in [0, 1] (or uint8, then divided by 255) and `labels` (n,). An attribute is a Dataset,
+    a pair of tensors, or a function that returns either. Raises `UnknownNameError`, `ReferenceNotFoundError`,
+    `ContentError` and `InputError`.
 
     >>> len(load_dataset("fashion-mnist", split="eval", limit=100))
     100

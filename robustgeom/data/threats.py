@@ -81,15 +81,16 @@ _CIFAR: Mapping[str, ThreatTable] = {
 }
 """The headlines are those of the RobustBench leaderboard (Croce et al. 2021, arXiv:2010.09670)."""
 
+_FASHION: Mapping[str, ThreatTable] = {
+    "linf": _table("linf", (0, "1/510", "1/255", "2/255", "4/255", "8/255", "16/255", 0.1), ("8/255", 0.1)),
+    "l2": _table("l2", (0, 0.25, 0.5, 1, 1.5, 2, 3), (1.5,)),
+    "l1": _table("l1", (0, 2, 4, 8, 12, 16), (8,)),
+    "l0": _table("l0", (0, 1, 2, 4, 8, 16, 32), (8,)),
+}
+
 THREATS: Mapping[str, Mapping[str, ThreatTable]] = {
-    "fashion-mnist": {
-        "linf": _table(
-            "linf", (0, "1/510", "1/255", "2/255", "4/255", "8/255", "16/255", 0.1), ("8/255", 0.1)
-        ),
-        "l2": _table("l2", (0, 0.25, 0.5, 1, 1.5, 2, 3), (1.5,)),
-        "l1": _table("l1", (0, 2, 4, 8, 12, 16), (8,)),
-        "l0": _table("l0", (0, 1, 2, 4, 8, 16, 32), (8,)),
-    },
+    "fashion-mnist": _FASHION,
+    "fashion-mnist-halves": _FASHION,
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
     "spoken-words": _SPEECH,

@@ -38,7 +38,13 @@ class InfiniteTimeLimit:
 
 
 def infinite_time_limit(
-    contexts: ArrayLike, inputs: ArrayLike, signs: ArrayLike, *, norm: str = "gln", count: int | None = None
+    contexts: ArrayLike,
+    inputs: ArrayLike,
+    signs: ArrayLike,
+    *,
+    norm: str = "gln",
+    count: int | None = None,
+    closed: bool = False,
 ) -> InfiniteTimeLimit:
     """Return the weights that gradient descent on an exponential-tailed loss tends to, in direction (arXiv:2202.02649).
 
@@ -46,8 +52,10 @@ def infinite_time_limit(
     of +1 and -1; count: how many contexts a unit has (default: the largest seen, plus one). norm "gln" is that of a
     two-layer network, sum over units of the root of the summed squares of all its contexts' weights; "l2" the squared
     l2 norm of the effective weights, summed over all combinations of contexts, which only weight tying distinguishes
-    from independent machines; "shallow", for one unit, the sum of squares: a support vector machine a context. Raises
-    `InputError` on shapes that do not fit, on samples that no such network separates, and where cvxpy is missing.
+    from independent machines; "shallow", for one unit, the sum of squares: a support vector machine a context. With
+    `closed`, units pass nothing in context 0, as those of a ReLU network with frozen gates: its weights are zeros.
+    Raises `InputError` on shapes that do not fit, on samples that no such network separates, and where cvxpy is
+    missing.
 
     >>> X = np.array([[1.0, 2.0], [1.0, -2.0], [1.0, 3.0]])
     >>> found = infinite_time_limit([[0], [0], [1]], X, [1, -1, 1], norm="shallow")
@@ -58,11 +66,15 @@ def infinite_time_limit(
     C = int(c.max()) + 1 if count is None else count
     if not isinstance(C, int) or c.max() >= C:
         raise InputError(f"more contexts than {c.max()}", got=f"count={count}", fix=f"count={c.max() + 1}")
+    if closed and (C < 2 or norm != "gln"):
+        got = f"closed=True, {C} contexts, norm={norm!r}"
+        raise InputError('two contexts or more and norm "gln"', got=got, fix="closed=False")
     basis = np.linalg.svd(x, full_matrices=False)[2]  # weights beyond what samples span only add norm
     reduced = x @ basis.T
     cp = _cvxpy()
-    zeta = [cp.Variable((C, reduced.shape[1])) for _ in range(c.shape[1])]
-    f = sum(cp.sum(cp.multiply(reduced, np.eye(C)[c[:, h]] @ zeta[h]), axis=1) for h in range(c.shape[1]))
+    open_ = np.eye(C)[:, int(closed) :]
+    zeta = [cp.Variable((open_.shape[1], reduced.shape[1])) for _ in range(c.shape[1])]
+    f = sum(cp.sum(cp.multiply(reduced, open_[c[:, h]] @ zeta[h]), axis=1) for h in range(c.shape[1]))
     problem = cp.Problem(cp.Minimize(_objective(cp, zeta, C, norm)), [cp.multiply(y, f) >= 1])
     try:
         problem.solve(solver=cp.CLARABEL)
@@ -71,7 +83,7 @@ def infinite_time_limit(
     if problem.status not in ("optimal", "optimal_inaccurate"):
         got = f"a program that is {problem.status}"
         raise InputError("samples that the network can separate", got=got, fix="more units or contexts")
-    weights = np.stack([np.asarray(z.value) for z in zeta]) @ basis
+    weights = np.stack([open_ @ np.asarray(z.value) for z in zeta]) @ basis
     # What all combinations repeat is left out of the program: it is beyond what a solver can scale.
     repeats = float(C) ** (c.shape[1] - 2) if norm == "l2" else 1.0
     return InfiniteTimeLimit(weights, repeats * float(problem.value), norm, problem.status == "optimal")

@@ -17,6 +17,14 @@ from robustgeom.report.families import (
 )
 from robustgeom.report.findings import Finding, NotTestedError
 from robustgeom.report.gate_rules import gates_hide
+from robustgeom.report.gln_rules import (
+    deep_beats_shallow,
+    limit_follows,
+    margin_grows,
+    medians_help,
+    relu_gates_carry,
+    shallow_has_a_best_size,
+)
 from robustgeom.report.logit_rules import (
     confidences_disagree,
     every_gap_shrinks,
@@ -119,14 +127,18 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "clean_lessons_help": clean_lessons_help,
     "clouds_overlap": clouds_overlap,
     "confidences_disagree": confidences_disagree,
+    "deep_beats_shallow": deep_beats_shallow,
     "every_gap_shrinks": every_gap_shrinks,
     "extremes_differ": extremes_differ,
     "gates_hide": gates_hide,
     "interior_peak": interior_peak,
     "late_capacity": late_capacity,
     "less_overconfident": less_overconfident,
+    "limit_follows": limit_follows,
     "logit_gap": logit_gap,
+    "margin_grows": margin_grows,
     "margin_ranks_robustness": margin_ranks_robustness,
+    "medians_help": medians_help,
     "noise_beyond_filters": noise_beyond_filters,
     "noise_blurs": noise_blurs,
     "noise_costs_clean": noise_costs_clean,
@@ -136,10 +148,12 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "noise_widens": noise_widens,
     "not_every_sample": not_every_sample,
     "overlap_grows": overlap_grows,
+    "relu_gates_carry": relu_gates_carry,
     "robust_distillation_keeps_up": robust_distillation_keeps_up,
     "rule_matters_little": rule_matters_little,
     "sample_confidence_matters": sample_confidence_matters,
     "scalars_are_more_robust": scalars_are_more_robust,
+    "shallow_has_a_best_size": shallow_has_a_best_size,
     "shrinkage_grows": shrinkage_grows,
     "shrinkage_is_not_enough": shrinkage_is_not_enough,
     "signals_align": signals_align,

@@ -34,7 +34,7 @@ from robustgeom.report.figures import (
 from robustgeom.report.geometry import model_geometry, profile_figure
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
-from robustgeom.report.learners import learner_sheets
+from robustgeom.report.learners import gate_sheets
 from robustgeom.report.lessons import lesson_sheets
 from robustgeom.report.provenance import budgets, command, provenance
 from robustgeom.report.ranking import ranking_figures
@@ -60,6 +60,7 @@ STUDIES = {
     "logits": "Logits of standard and adversarially trained networks",
     "students": "Students of a teacher",
     "vectors": "Vectorised networks, and learning without backpropagation",
+    "gated-linear": "Gated linear networks",
     "gates": "Hard gates",
 }
 SECTIONS = {
@@ -110,7 +111,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     ranking = ranking_figures(comparison)
     stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
     charts += [*noise, *scales, *ranking, *stimuli, *measures]
-    pairs, lessons, learners = kinds(records, inputs), lesson_sheets(records), learner_sheets(records)
+    pairs, lessons, learners = kinds(records, inputs), lesson_sheets(records), gate_sheets(records)
     optional = {
         "kinds": pairs,
         "learners": learners,

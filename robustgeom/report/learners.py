@@ -1,4 +1,4 @@
-"""Networks with hard gates and their plain twins, by what trained them: one row a kind, seeds averaged; no torch."""
+"""Networks with hard gates: by what trained them, one row a kind, seeds averaged; and beside their limits; no torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from robustgeom.records import RunRecord
 from robustgeom.report.findings import mean_mask, place, shares
 from robustgeom.report.gate_rules import attacked_softly, fell_only
 from robustgeom.report.geometry import Sheet
+from robustgeom.report.gln_rules import has_limits, limit_rows
 from robustgeom.report.vector_rules import RULES, Learner, has_signals, learners, signal_stages
 from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points, share_text
 
-__all__ = ["learner_sheets"]
+__all__ = ["gate_sheets", "learner_sheets", "limit_sheets"]
 
 HEADS = (
     "layers",
@@ -27,6 +28,33 @@ HEADS = (
     "hidden by gates",
 )
 SIGNALS = ("layers", "units", "trained by", "layer", "angle untrained", "angle trained", "negative at most")
+
+
+LIMITS = ("network", "limit", "network's accuracy", "limit's accuracy", "unlike the network")
+
+
+def gate_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+    """Return the tables of gates and learning rules, then those of limits."""
+    return [*learner_sheets(records), *limit_sheets(records)]
+
+
+def limit_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+    """Return a table of what networks' limits predict, beside the networks; none where no record has any."""
+    own = [r for r in records if r.header.status == "complete" and has_limits(r)]
+    rows = [
+        (
+            row["model"],
+            row["limit"],
+            *(percent(row[name]) for name in ("accuracy", "limit_accuracy", "unlike")),
+        )
+        for row in limit_rows(own)
+    ]
+    caption = (
+        "What gradient descent tends to in infinite time, by the norm that is least: gln, the network's own; l2, of "
+        "weights tied as the architecture ties them; shallow, a support vector machine a context; and ReLU networks "
+        "with frozen gates. Unlike the network: samples on which the limit predicts another class."
+    )
+    return [("Limits", Sheet(caption, LIMITS, tuple(rows)))] if rows else []
 
 
 def learner_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:

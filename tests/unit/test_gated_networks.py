@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linprog, minimize
 from torch import Generator, nn
 
 from robustgeom.data.load import load_dataset
@@ -330,10 +330,35 @@ def test_limits_are_minima_among_feasible_weights(norm):
             assert value(other / f.min()) >= found.objective - 1e-6
 
 
+def test_closed_gates_pass_nothing_and_the_limit_is_the_least_of_such():
+    rng = np.random.default_rng(3)
+    X, signs = rng.normal(size=(6, 2)), np.array([1, -1, 1, -1, 1, 1])
+    gates = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
+    found = infinite_time_limit(gates, X, signs, count=2, closed=True)
+    assert (found.weights[:, 0] == 0).all()
+
+    def f(flat):
+        return np.einsum("nh,hd,nd->n", gates, flat.reshape(3, 2), X)
+
+    least = min(
+        minimize(
+            lambda w: np.sqrt(np.square(w.reshape(3, 2)).sum(1) + 1e-12).sum(),
+            rng.normal(size=6),
+            constraints={"type": "ineq", "fun": lambda w: signs * f(w) - 1},
+            options={"maxiter": 500},
+        ).fun
+        for _ in range(5)
+    )
+    assert found.objective == pytest.approx(least, rel=1e-3)
+    assert found.decision(gates, X) == pytest.approx(f(found.weights[:, 1].ravel()), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"norm": "l1"}, "known norm"),
+        ({"closed": True, "norm": "l2"}, 'norm "gln"'),
+        ({"closed": True, "contexts": [[0], [0], [0]]}, "two contexts"),
         ({"signs": [1, 0, 1]}, "signs of"),
         ({"inputs": [[np.nan, 1], [1, 2], [1, 1]]}, "finite"),
         ({"contexts": [[0], [1]]}, "one row a sample|contexts"),
