@@ -15,6 +15,7 @@ from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import load_suite
 from robustgeom.logits import logit_gap
 from robustgeom.models.calibrate import calibrate
+from robustgeom.models.card import read_card
 from robustgeom.models.load import load_model
 from robustgeom.models.noise import GaussianNoise
 from robustgeom.records import load_record
@@ -393,3 +394,11 @@ def test_settings_an_attack_does_not_take_are_refused(tmp_path):
     suite.write_text(find("suite", "quick-linf").read_text().replace("steps = 10", "stpes = 10"))
     with pytest.raises(ContentError, match="steps"):
         load_suite(str(suite))
+
+
+def test_a_record_says_how_its_network_is_built():
+    info, _ = subject("fmnist-vone-gaussian-3", load_dataset("fashion-mnist", split="eval", limit=2))
+    card = read_card("fmnist-vone-gaussian-3")
+    assert info.info.architecture.model_dump() == card.architecture.model_dump()
+    own, _ = subject(load_model("fmnist-cnn-standard"), load_dataset("fashion-mnist", split="eval", limit=2))
+    assert own.info.architecture is None
