@@ -1,6 +1,7 @@
 """What studies of networks that are not in the zoo share: train, evaluate, leave what is there, share the work."""
 
 import fcntl
+import json
 import sys
 import time
 from argparse import ArgumentParser
@@ -21,7 +22,7 @@ class Network:
     """One network of a study: its recipe, or what makes it, and the networks it needs first.
 
     `shipped` ones are the zoo's; `analyze` is whether its record gets the suite's analyses; `tables`, if any, makes
-    further tables of the record, from the network's reference.
+    further tables `extra` of the record, from the network's reference.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Network:
     analyze: bool = False
     shipped: bool = False
     tables: object = None
+    extra: tuple[str, ...] = ()
 
 
 def suffixed(name, seed):
@@ -61,7 +63,8 @@ def claimed(file):
 
 def work(network, networks, suite, models, runs):
     """Train and evaluate one network as far as that can be done; return whether it is done."""
-    if (runs / network.name / "header.json").is_file():
+    out = runs / network.name
+    if is_done(network, out):
         return True
     if not all(there(models, networks[need]) for need in network.needs):
         return False
@@ -72,16 +75,35 @@ def work(network, networks, suite, models, runs):
             recipe = network.recipe() if callable(network.recipe) else network.recipe
             note(f"{network.name}: training")
             train(recipe, out=models / network.name, hooks=Hooks(note=note))
-        options = rg.RunOptions(analyze=network.analyze)
-        record = rg.evaluate(reference(models, network), suite=suite, options=options)
-        if network.tables is not None:
-            tables = {**record.tables, **network.tables(reference(models, network))}
-            counts = {name: table.num_rows for name, table in tables.items()}
-            header = record.header.model_copy(update={"tables": counts})
-            record = replace(record, header=header, tables=tables)
-        record.save(runs / network.name)
-        note(f"{record.name}: clean {record.accuracy}, robust {record.robust_accuracy}, {record.verdict}")
+        if not (out / "header.json").is_file():
+            options = rg.RunOptions(analyze=network.analyze)
+            record = rg.evaluate(reference(models, network), suite=suite, options=options)
+            record.save(out)
+            note(f"{record.name}: clean {record.accuracy}, robust {record.robust_accuracy}, {record.verdict}")
+        add_tables(network, out, reference(models, network))
         return True
+
+
+def is_done(network, out):
+    """Return whether the record of a network is there, with the tables that it is to have."""
+    file = out / "header.json"
+    return file.is_file() and set(network.extra) <= json.loads(file.read_text())["tables"].keys()
+
+
+def add_tables(network, out, model):
+    """Add a network's further tables to its record; what cannot be worked out is told, and left to another command."""
+    if network.tables is None:
+        return
+    try:
+        made = network.tables(model)
+    except rg.UserError as error:
+        note(f"{network.name}: {error}")
+        return
+    record = rg.load_record(out)
+    tables = {**record.tables, **made}
+    header = record.header.model_copy(update={"tables": {name: t.num_rows for name, t in tables.items()}})
+    replace(record, header=header, tables=tables).save(out, replace=True)
+    note(f"{network.name}: {', '.join(made)} added")
 
 
 def note(text):

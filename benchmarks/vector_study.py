@@ -27,7 +27,9 @@ def plan(models):
     del models
     for recipe in read_family(content_root() / "zoo" / "gated.toml"):
         vectors = recipe.architecture.name == "vnn"
-        yield Network(recipe.name, recipe, tables=signals if vectors else None)
+        yield Network(
+            recipe.name, recipe, tables=signals if vectors else None, extra=("signals",) if vectors else ()
+        )
 
 
 def signals(reference):

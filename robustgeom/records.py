@@ -315,6 +315,8 @@ class RunRecord:
         )
         header["totals"].pop("seconds")
         header["model"].pop("reference")
+        if header["model"]["architecture"] is None:  # older records do not say
+            del header["model"]["architecture"]
         header["arguments"] = {}
         digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
         own = {name: table for name, table in self.tables.items() if name not in ATTACHED}

@@ -39,7 +39,7 @@ def applicable(
         for s in suite.attacks
         if s.source is None or s.source in usable or s.source.partition(":")[0] in kinds
     ]
-    for spec in left_out(suite, left):
+    for spec in (s for s in suite.attacks if s not in left):
         if difflib.get_close_matches(str(spec.source), own, cutoff=0.6):
             raise unknown("variant of this model", str(spec.source), own)
     others = [s.attack for s in left if s.attack.startswith(TORCHATTACKS)]

@@ -150,8 +150,8 @@ class GLN(nn.Module):
 
     @property
     def variants(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Soft gates, through which gradients see where contexts change."""
-        return {"soft-gates": self._soft}
+        """Soft gates, through which gradients see where contexts change; none of a network without hyperplanes."""
+        return {"soft-gates": self._soft} if any(layer.contexts > 1 for layer in self.layers) else {}
 
     @staticmethod
     def features(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustgeom.records import ANALYZER_COLUMNS, CheckResult
 from robustgeom.report.attached import STIMULUS_MEASURES
-from robustgeom.report.gln_rules import limit_rows
+from robustgeom.report.gln_rules import limit_rows, margin_rows
 from robustgeom.report.stimuli import stimuli, with_stimuli
 from robustgeom.report.tables import LOGIT_MEASURES, analyzer_rows
 from robustgeom.report.vector_rules import has_signals
@@ -40,8 +40,8 @@ def as_json(comparison: Comparison) -> str:
 def csv_tables(comparison: Comparison) -> dict[str, str]:
     """Return {name: CSV text}: models, curves, attacks, checks, geometry and logits, one measurement per row.
 
-    And stimuli, signals and limits, where analyses of single stimuli, signals of units and limits of networks came with
-    the records.
+    And stimuli, signals, limits and margins, where analyses of single stimuli, signals of units, limits of networks and
+    paths to them came with the records.
     """
     tables = {
         "models": model_rows(comparison),
@@ -57,6 +57,8 @@ def csv_tables(comparison: Comparison) -> dict[str, str]:
         tables["signals"] = _signal_rows(comparison.models)
     if limits := limit_rows([m.record for m in comparison.models]):
         tables["limits"] = limits
+    if margins := margin_rows([m.record for m in comparison.models]):
+        tables["margins"] = margins
     return {name: _csv(rows, EMPTY.get(name, [])) for name, rows in tables.items()}
 
 

@@ -81,7 +81,7 @@ GATED: tuple[Claim, ...] = (
         "gates_hide",
         "gates",
         "learners",
-        "models.csv",
+        "attacks.csv",
     ),
     Claim(
         "limit-follows",
@@ -138,6 +138,6 @@ GATED: tuple[Claim, ...] = (
         "margin_grows",
         "gated-linear",
         "learners",
-        "models.csv",
+        "margins.csv",
     ),
 )

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustgeom.records import RunRecord
-from robustgeom.report.findings import Finding, NotTestedError, above_zero, mean_mask, place
+from robustgeom.report.findings import (
+    Finding,
+    NotTestedError,
+    above_zero,
+    mean_mask,
+    place,
+    refuse_other_samples,
+)
 from robustgeom.words import percent
 
 __all__ = ["attacked_softly", "fell_only", "gates_hide"]
@@ -22,17 +29,17 @@ def gates_hide(records: Sequence[RunRecord]) -> list[Finding]:
     """Hard gates hide adversarial examples from attacks that climb gradients.
 
     Rule: of every family and architecture whose suite attacked along soft gates after plain attacks, at the mildest
-    headline radius, more than 10 points of all samples survive the plain attacks and fall along soft gates: the 95 %
-    bootstrap interval over samples (seeds averaged) of (their share minus 10 points) lies above 0.
+    radius that was attacked at all if it is a headline, more than 10 points of all samples survive the plain attacks
+    and fall along soft gates: the 95 % bootstrap interval over samples (seeds averaged) of (their share minus 10
+    points) lies above 0.
     """
-    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    groups: dict[tuple[str, str, float], list[RunRecord]] = {}
     for record in records:
-        model = record.header.model
-        if model.architecture is not None and attacked_softly(record):
-            groups.setdefault((model.family, _spelled(record)), []).append(record)
+        if (radius := attacked_softly(record)) is not None and record.header.model.architecture is not None:
+            groups.setdefault((record.header.model.family, _spelled(record), radius), []).append(record)
     found = []
-    for (family, spelled), own in groups.items():
-        radius = min(own[0].header.threat.headlines)
+    for (family, spelled, radius), own in groups.items():
+        refuse_other_samples(own)
         hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
         left = float(mean_mask(own, radius).mean())
         text = f"{family}, {spelled} at {place(own[0], radius)}: {percent(left + hidden.mean())} by plain attacks, "
@@ -42,29 +49,41 @@ def gates_hide(records: Sequence[RunRecord]) -> list[Finding]:
     return found
 
 
-def _spelled(record: RunRecord) -> str:
-    """Return the architecture and what trained it, as in `vnn by gevb`."""
-    model = record.header.model
-    assert model.architecture is not None
-    arguments = "".join(f" {key}={value}" for key, value in sorted(model.architecture.arguments.items()))
-    return f"{model.architecture.name}{arguments} by {model.objective}"
+def attacked_softly(record: RunRecord) -> float | None:
+    """Return the radius at which all plain attacks came before those along soft gates and met every sample.
 
-
-def attacked_softly(record: RunRecord) -> list[str]:
-    """Return the names of the attacks along soft gates, where plain ones came before all of them."""
-    specs = record.header.suite.attacks
-    soft = [i for i, spec in enumerate(specs) if spec.get("source") == GATED]
-    return [specs[i]["name"] for i in soft] if soft and soft[0] > 0 else []
+    That is the mildest one, as samples that have fallen meet no further attack; None where it is no headline, or where
+    no attack of the suite went along soft gates.
+    """
+    softly = _softly(record)
+    mildest = min((r for r in record.header.threat.grid if r > 0), default=None)
+    return mildest if softly and mildest in record.header.threat.headlines else None
 
 
 def fell_only(record: RunRecord, radius: float) -> Array:
     """Return which samples (n,) survived at `radius` until an attack along soft gates felled them."""
-    soft, rows = set(attacked_softly(record)), record.samples.to_pydict()
+    softly, rows = _softly(record), record.samples.to_pydict()
     plain: set[int] = set()
     fell: set[int] = set()
     for name, at, success, sample in zip(
         rows["attack"], rows["radius"], rows["success"], rows["sample_id"], strict=True
     ):
         if success and at <= radius + 1e-12:
-            (fell if name in soft else plain).add(sample)
+            (fell if name in softly else plain).add(sample)
     return np.array([float(i in fell and i not in plain) for i in record.header.data.sample_ids])
+
+
+def _softly(record: RunRecord) -> set[str]:
+    """Return the names of the attacks along soft gates, where plain ones came before all of them."""
+    specs = record.header.suite.attacks
+    soft = [i for i, spec in enumerate(specs) if spec.get("source") == GATED]
+    return {specs[i]["name"] for i in soft} if soft and soft[0] > 0 else set()
+
+
+def _spelled(record: RunRecord) -> str:
+    """Return the architecture and what trained it, as in `vnn by gevb`."""
+    model = record.header.model
+    assert model.architecture is not None
+    arguments = "".join(f" {key}={value}" for key, value in sorted(model.architecture.arguments.items()))
+    trained = model.objective + (f" at {model.threat}" if model.threat != "none" else "")
+    return f"{model.architecture.name}{arguments} by {trained}"

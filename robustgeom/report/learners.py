@@ -75,12 +75,13 @@ def learner_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
 
 
 def _accuracies(own: dict[Learner, list[RunRecord]]) -> Sheet:
-    first = next(iter(own.values()))[0]
-    radius = min(first.header.threat.headlines)
+    together = [r for group in own.values() for r in group]
+    shared = set.intersection(*(set(r.header.threat.headlines) for r in together))
+    radius = min(shared, default=0.0)
     caption = (
         "Seeds averaged per sample, with 95 % bootstrap intervals over samples; robust accuracy at "
-        f"{place(first, radius)}. Plain attacks climb the network's own gradient; hidden by gates is what fell along "
-        "soft gates alone, in points."
+        f"{place(together[0], radius)}. Plain attacks climb the network's own gradient; hidden by gates is what fell "
+        "along soft gates alone, in points, where every sample met the plain attacks first."
     )
     return Sheet(
         caption, HEADS, tuple(_row(x, group, radius) for x, group in sorted(own.items(), key=_order))
@@ -89,10 +90,12 @@ def _accuracies(own: dict[Learner, list[RunRecord]]) -> Sheet:
 
 def _row(learner: Learner, own: list[RunRecord], radius: float) -> tuple[str | int, ...]:
     robust = mean_mask(own, radius)
+    clean, worst = (share_text(bootstrap(v)) for v in (shares(own, 0.0), robust))
+    if any(attacked_softly(r) != radius for r in own):
+        return (*_words(learner), len(own), clean, "", worst, "")
     hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
-    soft = all(map(attacked_softly, own))
-    clean, plain, worst = (share_text(bootstrap(v)) for v in (shares(own, 0.0), robust + hidden, robust))
-    return (*_words(learner), len(own), clean, plain, worst, points(bootstrap(hidden)) if soft else "")
+    plain = share_text(bootstrap(robust + hidden))
+    return (*_words(learner), len(own), clean, plain, worst, points(bootstrap(hidden)))
 
 
 def _signals(own: dict[Learner, list[RunRecord]]) -> Sheet:
@@ -124,9 +127,9 @@ def _numbers(own: list[RunRecord], stage: str) -> tuple[str, ...]:
 
 def _words(learner: Learner) -> tuple[str, str, str]:
     signs = "" if learner.units == "scalars" else ", nonnegative" if learner.nonnegative else ", mixed signs"
-    return learner.kind, learner.units + signs, RULES[learner.rule]
+    return f"{learner.kind} {learner.size}".strip(), learner.units + signs, RULES[learner.rule]
 
 
-def _order(item: tuple[Learner, object]) -> tuple[str, str, bool, str]:
+def _order(item: tuple[Learner, object]) -> tuple[str, str, str, bool, str]:
     learner = item[0]
-    return learner.kind, learner.units, not learner.nonnegative, learner.rule
+    return learner.kind, learner.size, learner.units, not learner.nonnegative, learner.rule

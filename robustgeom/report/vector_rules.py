@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Learner:
-    """How a network is built and what trained it."""
+    """How a network is built and what trained it; `size` are its maps and hidden units."""
 
     family: str
     kind: str
+    size: str
     units: str
     nonnegative: bool
     rule: str
@@ -144,8 +145,7 @@ def rule_matters_little(records: Sequence[RunRecord]) -> list[Finding]:
     """
     found = []
     for (learner, ours), (_, theirs) in _pairs(records, _vectors("gevb"), _vectors("standard")):
-        _comparable(ours, theirs)
-        for radius in ours[0].header.threat.headlines:
+        for radius in _comparable(ours, theirs):
             gap = bootstrap(mean_mask(ours, radius) - mean_mask(theirs, radius))
             text = f"{learner} minus backpropagation at {place(ours[0], radius)}: {points(gap)}"
             found.append(Finding(max(-gap.low, gap.high) < ALIKE, gap, text))
@@ -162,8 +162,7 @@ def scalars_are_more_robust(records: Sequence[RunRecord]) -> list[Finding]:
     found = []
     for rule in ("standard", "gevb"):
         for (scalars, ours), (vectors, theirs) in _pairs(records, _scalars("standard"), _vectors(rule)):
-            _comparable(ours, theirs)
-            radius = min(ours[0].header.threat.headlines)
+            radius = min(_comparable(ours, theirs))
             text = f"{scalars} minus {vectors} at {place(ours[0], radius)}:"
             found.append(above_zero(mean_mask(ours, radius) - mean_mask(theirs, radius), text))
     return found
@@ -188,7 +187,10 @@ def _learner(record: RunRecord) -> Learner | None:
     vectors = model.architecture.name == "vnn"
     kind = given.get("kind", "dense") if vectors else "conv" if given.get("maps") else "dense"
     nonnegative = vectors and given.get("nonnegative", True)
-    return Learner(model.family, kind, "vectors" if vectors else "scalars", nonnegative, model.objective)
+    size = ", ".join("-".join(map(str, given[key])) for key in ("maps", "hidden") if given.get(key))
+    return Learner(
+        model.family, kind, size, "vectors" if vectors else "scalars", nonnegative, model.objective
+    )
 
 
 def _vectors(rule: str) -> tuple[str, bool, str]:
@@ -211,19 +213,16 @@ def _pairs(
 ) -> list[tuple[Group, Group]]:
     """Return networks of the same family and kind that were built and trained in these two ways."""
     known, found = learners(records), []
-    for family, kind in product(sorted({learner.family for learner in known}), kinds):
-        pair = [
-            (Learner(family, kind, *way), known.get(Learner(family, kind, *way), []))
-            for way in (ours, theirs)
-        ]
-        if all(own for _, own in pair):
-            refuse_other_samples([r for _, own in pair for r in own])
-            found.append((pair[0], pair[1]))
+    for family, kind, size in sorted({(x.family, x.kind, x.size) for x in known if x.kind in kinds}):
+        pair = [Learner(family, kind, size, *way) for way in (ours, theirs)]
+        groups = [(learner, known[learner]) for learner in pair if learner in known]
+        if len(groups) == 2:
+            refuse_other_samples([r for _, own in groups for r in own])
+            found.append((groups[0], groups[1]))
     if not found:
-        ways = " and ".join(
-            str(Learner("", kinds[0] if len(kinds) == 1 else "", *w)).strip() for w in (ours, theirs)
-        )
-        raise NotTestedError(f"needs {ways}, of one family")
+        kind = kinds[0] if len(kinds) == 1 else ""
+        ways = " and ".join(str(Learner("", kind, "", *way)).strip() for way in (ours, theirs))
+        raise NotTestedError(f"needs {ways}, of one family and size")
     return found
 
 
@@ -237,11 +236,15 @@ def _more(ours: Group, theirs: Group, *, margin: float = 0.0) -> Finding:
     )
 
 
-def _comparable(*groups: list[RunRecord]) -> None:
-    """Raise unless all met the same attacks and none has a failed check."""
+def _comparable(*groups: list[RunRecord]) -> list[float]:
+    """Return the headline radii that all share; raise unless all met the same attacks and none has a failed check."""
     together = [r for own in groups for r in own]
     refuse_doubtful(together)
     refuse_other_attacks(together)
+    shared = sorted(set.intersection(*(set(r.header.threat.headlines) for r in together)))
+    if not shared:
+        raise NotTestedError(f"needs headline radii that {', '.join(r.name for r in together)} share")
+    return shared
 
 
 def has_signals(record: RunRecord) -> bool:

@@ -9,6 +9,7 @@ from torch import Generator, nn
 import robustgeom as rg
 from robustgeom.data.threats import ThreatTable
 from robustgeom.harness.attacking import Battle
+from robustgeom.harness.engine import dtype_of
 from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._soft_steps import SoftSteps
 from robustgeom.harness.failures.hard_gates import hard_gates
@@ -37,13 +38,24 @@ class Of(nn.Module):
 class Behind(nn.Module):
     """A zoo network with a step between its hidden layer and its read-out."""
 
+    def __init__(self, step, after=lambda z: z):
+        super().__init__()
+        self.net, self.step, self.after = rg.load_model("fmnist-cnn-standard"), step, after
+
+    def forward(self, x):
+        net = self.net
+        return self.after(net.logits(self.step(net.hidden(net.conv2(net.conv1(net.normalise(x)))))))
+
+
+class Ahead(nn.Module):
+    """A step ahead of a zoo network."""
+
     def __init__(self, step):
         super().__init__()
         self.net, self.step = rg.load_model("fmnist-cnn-standard"), step
 
     def forward(self, x):
-        net = self.net
-        return net.logits(self.step(net.hidden(net.conv2(net.conv1(net.normalise(x))))))
+        return self.net(self.step(x))
 
 
 def by_threshold(h):
@@ -83,9 +95,9 @@ def case_of(model, *, norm="linf", radius=8 / 255, attacks=None, n=64):
     """Return a case in which a network is right about all of n images, as their labels are its own answers."""
     data = rg.load_dataset("fashion-mnist", split="eval").balanced(n)
     with torch.no_grad():
-        labels = model(data.inputs).argmax(1)
+        labels = model(data.inputs.to(dtype_of(model))).argmax(1)
     under_test, data = subject(model, replace(data, labels=labels))
-    suite = load_suite(f"quick-{norm}")
+    suite = load_suite("minimum-norm-l1" if norm == "l1" else f"quick-{norm}")
     battle = Battle(under_test, data, suite, ThreatTable(norm, (0.0, radius), (radius,)), 0, 128)
     battle.look()
     rows = battle.standing.nonzero().squeeze(1)
@@ -93,7 +105,7 @@ def case_of(model, *, norm="linf", radius=8 / 255, attacks=None, n=64):
 
 
 @pytest.mark.parametrize("kind", ["vnn", "vnn conv", "gln", "frozen relus"])
-@pytest.mark.parametrize(("norm", "radius"), [("linf", 8 / 255), ("l2", 1.0)])
+@pytest.mark.parametrize(("norm", "radius"), [("linf", 8 / 255), ("l2", 1.0), ("l1", 16.0)])
 def test_gates_that_data_open_and_close_are_found(kind, norm, radius):
     found = hard_gates(case_of(gated(kind), norm=norm, radius=radius))
     assert found.status == "fail"
@@ -116,6 +128,10 @@ def test_winners_are_found_whatever_way_they_are_written(step):
         lambda: Behind(lambda h: 1e4 * h).eval(),
         lambda: Behind(lambda h: (1e3 * (h - 0.5)).sigmoid()).eval(),
         lambda: Behind(torch.nn.Softplus(beta=1000)).eval(),
+        lambda: Ahead(lambda x: x**0.3).eval(),
+        lambda: Ahead(lambda x: (x + 1e-6).log() / 14 + 1).eval(),
+        lambda: gated("relus").bfloat16(),
+        lambda: Behind(lambda h: h, lambda z: 1e-4 * z + 2.3).eval(),
     ],
 )
 def test_what_is_steep_or_bent_or_noisy_does_not_jump(model):
@@ -150,6 +166,41 @@ def test_a_network_that_offers_nothing_is_attacked_through_slopes_of_its_own():
     assert again.message.endswith("; remedy: soft steps sees it")
     few = spec.model_copy(update={"settings": {**spec.settings, "steps": 5}})
     assert case.probe(few, case.standing).any()
+
+
+def unsoftened(h):
+    chosen = torch.zeros_like(h)
+    chosen[h >= h.topk(16, dim=1).values[:, -1:]] = 1
+    return h * chosen
+
+
+def by_index_with_a_comparison_beside(h):
+    assert bool((h >= 0).all())
+    return by_index(h)
+
+
+@pytest.mark.parametrize("step", [unsoftened, by_index_with_a_comparison_beside])
+def test_a_stand_in_without_a_slope_of_its_own_is_none(step):
+    case = case_of(Behind(step).eval(), radius=0.05, n=16)
+    found = hard_gates(case)
+    assert "remedy: soft steps" not in remedies([found], case.battle)
+    assert hard_gates(case).status == "fail"
+
+
+def test_a_network_that_writes_into_its_input_spoils_no_sample():
+    def written(x):
+        with torch.no_grad():
+            x.sub_(0.05).clamp_(0)
+        return x
+
+    case = case_of(Ahead(lambda x: written(x) * (x > 0.5)).eval(), radius=0.05, n=16)
+    before = case.battle.data.inputs.clone()
+    remedies([hard_gates(case)], case.battle)
+    assert torch.equal(case.battle.data.inputs, before)
+
+
+def test_a_linear_network_without_hyperplanes_has_no_soft_gates():
+    assert variant_names(GLN(hidden=(), hyperplanes=0)) == []
 
 
 def test_the_strong_suites_attack_soft_gates_without_being_told():
@@ -191,6 +242,7 @@ USES = {
     "where with numbers": lambda x: torch.where(x > 0.5, 1.0, 0.0) + x,
     "masked fill": lambda x: x.masked_fill(x < 0.5, 0.0),
     "not": lambda x: x * ~(x < 0.5),
+    "negated in a tuple": lambda x: torch.where(*(x > 0.5, x, 1 - x)),
     "and": lambda x: x * ((x > 0.3) & (x < 0.7)),
     "or": lambda x: x * torch.logical_or(x < 0.3, x > 0.7),
     "function": lambda x: x * torch.gt(x, 0.5) + x * torch.le(x, 0.1),

@@ -143,6 +143,15 @@ def test_a_limit_that_says_nothing_of_some_samples_is_refused(study):
     assert (found.status, "predicts for all samples" in found.reason) == ("not tested", True)
 
 
+def test_families_are_compared_within_themselves(study):
+    def moved(r):
+        model = r.header.model.model_copy(update={"family": "elsewhere"})
+        return replace(r, header=r.header.model_copy(update={"model": model}))
+
+    apart = [moved(r) if "random" in r.name else r for r in study()]
+    assert judge(CLAIM["medians-help"], apart).status == "not tested"
+
+
 def test_gates_alone_must_be_poor_and_random_ones_worse(study):
     for by in (
         {"learned gates": 0.02, "random gates": 0.02, "gates alone": 0.3},
@@ -161,7 +170,16 @@ def test_tables_say_how_limits_and_networks_differ(study, tmp_path):
     ((title, sheet),) = limit_sheets(study(seeds=1))
     assert title == "Limits"
     assert ("relu-0", "random gates", "90.0 %", "75.0 %", "15.0 %") in sheet.rows
+    part = [
+        r if r.name != "relu-0" else replace(r, tables={"limits": r.tables["limits"].slice(5)})
+        for r in study(seeds=1)
+    ]
+    assert ("relu-0", "learned gates") not in {(r["model"], r["limit"]) for r in limit_rows(part)}
     compare(study(seeds=1), claims=CLAIMS).to_csv(tmp_path)
+    steps = list(csv.DictReader((tmp_path / "margins.csv").read_text().splitlines()))
+    assert [(r["model"], r["step"], float(r["margin"]) / float(r["best"])) for r in steps] == [
+        ("h10-0", str(step), pytest.approx(part)) for step, part in PATH
+    ]
     written = list(csv.DictReader((tmp_path / "limits.csv").read_text().splitlines()))
     assert len(written) == len(rows)
     assert limit_sheets([]) == []

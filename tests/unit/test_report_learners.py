@@ -11,6 +11,7 @@ import pytest
 
 from robustgeom.records import CheckResult
 from robustgeom.report import CLAIMS, compare, judge
+from robustgeom.report.gate_rules import attacked_softly
 from robustgeom.report.html import write_report
 from robustgeom.report.learners import learner_sheets
 
@@ -60,13 +61,8 @@ def network(make_record):
     def build(key, values, seed=0, **more):
         name, kind, nonnegative, rule = key
         clean, plain, hidden, degrees = values
-        arguments = (
-            {"kind": kind, "nonnegative": nonnegative}
-            if name == "vnn"
-            else {"maps": [4]}
-            if kind == "conv"
-            else {}
-        )
+        maps = {"maps": [4]} if kind == "conv" else {}
+        arguments = maps | ({"kind": kind, "nonnegative": nonnegative} if name == "vnn" else {})
         at = np.arange(N)
         soft = np.where(at < (plain - hidden) * N, 1.0, 0.02)
         made = {"clean": at < clean * N, "grid": GRID, "headlines": GRID[1:]}
@@ -171,6 +167,33 @@ def test_what_is_hidden_is_what_fell_along_soft_gates_alone(study):
     assert "60.0 % by plain attacks, 40.0 % with soft gates" in found.reason
 
 
+def test_what_was_hidden_is_told_only_where_every_sample_met_the_plain_attacks(network):
+    key = ("vnn", "dense", True, "gevb")
+    record = network(key, HOLDS[key])
+    assert attacked_softly(record) == 8 / 255
+    for threat in ({"grid": [0.0, 0.01, 8 / 255, 0.1]}, {"headlines": [0.1]}):
+        changed = record.header.threat.model_copy(update=threat)
+        other = replace(record, header=record.header.model_copy(update={"threat": changed}))
+        assert attacked_softly(other) is None
+        assert judge(CLAIM["gates-hide"], [other]).status == "not tested"
+        (row,) = dict(learner_sheets([other]))["toy, accuracies"].rows
+        assert (row[5], row[7]) == ("", "")
+
+
+def test_sizes_are_no_seeds_and_headlines_that_are_not_shared_cost_no_page(network):
+    key = ("vnn", "dense", True, "gevb")
+    one = network(key, HOLDS[key])
+    made = one.header.model.architecture.model_copy(update={"arguments": {"hidden": [64, 32]}})
+    model = one.header.model.model_copy(update={"architecture": made, "name": "other", "digest": "o" * 64})
+    other = replace(one, header=one.header.model_copy(update={"model": model}))
+    rows = dict(learner_sheets([one, other]))["toy, accuracies"].rows
+    assert [(r[0], r[3]) for r in rows] == [("dense", 1), ("dense 64-32", 1)]
+    threat = one.header.threat.model_copy(update={"headlines": [0.1]})
+    late = replace(one, header=one.header.model_copy(update={"threat": threat}))
+    assert len(dict(learner_sheets([one, late]))["toy, accuracies"].rows) == 1
+    assert judge(CLAIM["gates-hide"], [one, late]).status == "reproduced"
+
+
 def test_tables_of_a_page_say_the_same(study, tmp_path):
     sheets = dict(learner_sheets(study()))
     accuracies, angles = sheets["toy, accuracies"], sheets["toy, signals"]
@@ -179,12 +202,12 @@ def test_tables_of_a_page_say_the_same(study, tmp_path):
     assert row[3] == 2
     assert [cell.split(" ")[0] for cell in row[4:7]] == ["84.0", "60.0", "40.0"]
     assert row[7].startswith("+20.0 points")
-    plain = next(r for r in accuracies.rows if r[1:3] == ("scalars", "direct feedback") and r[0] == "conv")
-    assert plain[7] == ""
+    plain = next(r for r in accuracies.rows if r[1:3] == ("scalars", "direct feedback") and r[0] == "conv 4")
+    assert (plain[5], plain[7]) == ("", "")
     mixed = next(r for r in angles.rows if "mixed" in r[1])
     assert [float(v) for v in mixed[4:6]] == pytest.approx([91, 60], abs=0.5)
     assert mixed[6] == "50.0 %"
-    comparison = compare(study(), claims=CLAIMS)
+    comparison = compare(study()[::2], claims=CLAIMS)
     comparison.to_csv(tmp_path)
     rows = list(csv.DictReader((tmp_path / "signals.csv").read_text().splitlines()))
     assert {"model", "seed", "state", "stage", "angle", "negative"} <= set(rows[0])

@@ -18,7 +18,6 @@ _NAMES = {f"__{name}__": name for name in _TURNED} | {name: name for name in _TU
 _NAMES |= {"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le"}
 _ROUND = ("round", "floor", "ceil", "trunc", "fix")
 _MUL = ("mul", "__mul__", "__rmul__", "multiply")
-_FILL = ("masked_fill", "masked_fill_")
 _NOT = ("logical_not", "bitwise_not", "__invert__")
 _AND = ("logical_and", "bitwise_and", "__and__")
 _OR = ("logical_or", "bitwise_or", "__or__")
@@ -85,7 +84,7 @@ class _Passable(TorchFunctionMode):
                 return args[0] + (func(*args, **given) - args[0]).detach()
             if name in ("sign", "sgn", "heaviside") and _moves(args[:1]):
                 return self._signed(func, args, given, name)
-            if any(map(_tagged, (*args, *given.values()))):
+            if any(map(_holds_mask, (*args, *given.values()))):
                 return _of_masks(func, name, args, given)
             return func(*args, **given)
 
@@ -105,8 +104,9 @@ class _Passable(TorchFunctionMode):
     def _step(self, hard: Tensor, apart: Tensor, scale: int = 1) -> Tensor:
         """Return `hard`, with the slope of a sigmoid of `apart` times `scale`."""
         self.steps += 1
+        apart = apart.nan_to_num(0.0, 0.0, 0.0)
         rows = apart.detach().flatten(1) if apart.dim() > 1 else apart.detach().view(1, -1)
-        size = rows.square().mean(1).sqrt().clamp_min(1e-12) * _WIDTH
+        size = rows.square().mean(1).sqrt().clamp_min(torch.finfo(rows.dtype).tiny ** 0.5) * _WIDTH
         size = size.view(-1, *[1] * (apart.dim() - 1)) if apart.dim() > 1 else size
         soft = scale * torch.sigmoid(apart / size)
         return hard + (soft - soft.detach())
@@ -119,6 +119,10 @@ def _moves(values: tuple[Any, ...]) -> bool:
 
 def _tagged(value: Any) -> bool:
     return isinstance(value, Tensor) and hasattr(value, _TAG)
+
+
+def _holds_mask(value: Any) -> bool:
+    return _tagged(value) or (type(value) in (list, tuple) and any(map(_holds_mask, value)))
 
 
 def _tag(mask: Tensor) -> Tensor:
@@ -156,7 +160,7 @@ def _joined(name: str, args: tuple[Any, ...]) -> Any:
         return _chosen(*args)
     if name == "where" and len(args) == 3 and _tagged(args[1]):
         return _chosen(args[1], args[0], args[2])
-    if name in _FILL and _tagged(args[1]):
+    if name == "masked_fill" and _tagged(args[1]):
         return _chosen(args[1], args[2], args[0])
     if name in _NOT:
         return _tag(1 - args[0])

@@ -13,7 +13,7 @@ from robustgeom import content
 from robustgeom.harness.applicable import MODEL
 from robustgeom.harness.attacking import Battle
 from robustgeom.harness.failures._soft_steps import SoftSteps
-from robustgeom.harness.subject import subject
+from robustgeom.harness.subject import Subject, subject
 from robustgeom.models.bpda import bpda
 from robustgeom.models.card import ModelCard, objective_of, read_card
 from robustgeom.models.noise import noise_off
@@ -58,7 +58,7 @@ def pass_through(battle: Battle) -> str | None:
     """
     if PASS_THROUGH in battle.surrogates:
         return PASS_THROUGH
-    x = battle.data.inputs[:_ROWS].to(battle.subject.device)
+    x = battle.data.inputs[:_ROWS].clone().to(battle.subject.device)
     try:
         copied = copy.deepcopy(battle.subject.engine)
         names = blocked(copied, x)
@@ -76,21 +76,32 @@ def pass_through(battle: Battle) -> str | None:
 def soft_steps(battle: Battle) -> str | None:
     """Return the source that is the model with slopes in place of its steps.
 
-    None where it takes no steps, or where the stand-in answers otherwise than the model does.
+    None where it takes no steps, or where the stand-in answers otherwise than the model or has the same gradient.
     """
     if SOFT_STEPS in battle.surrogates:
         return SOFT_STEPS
-    x = battle.data.inputs[:_ROWS].to(battle.subject.device).requires_grad_()
     stand_in = replace(battle.subject, engine=SoftSteps(battle.subject.engine), quick=None)
     try:
-        with noise_off(), torch.enable_grad():
-            alike = torch.equal(stand_in.forward(x), battle.subject.forward(x))
+        (ours, slope), (theirs, own) = (
+            _answer(s, battle.data.inputs[:_ROWS]) for s in (stand_in, battle.subject)
+        )
     except Exception:  # whatever the user's code does with a mask that is none
         return None
-    if not alike or not stand_in.engine.steps:
+    if not torch.equal(ours, theirs) or not slope.isfinite().all() or torch.equal(slope, own):
         return None
     battle.surrogates[SOFT_STEPS] = stand_in
     return SOFT_STEPS
+
+
+def _answer(met: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits of inputs (n, ...) without noise, and the gradient of a sum that tells classes apart."""
+    x = inputs.clone().to(met.device).requires_grad_()  # a copy: networks may write into what they are given
+    with noise_off(), torch.enable_grad():
+        logits = met.forward(x + 0)
+        weights = torch.arange(1.0, logits.shape[1] + 1).to(logits)
+        if not logits.requires_grad:
+            return logits, torch.zeros_like(x)
+        return logits.detach(), torch.autograd.grad((logits * weights).sum(), x)[0]
 
 
 def blocked(network: nn.Module, x: Tensor) -> list[str]:
