@@ -23,6 +23,7 @@ ARCHITECTURES = Registry(
         "mlp": "robustgeom.models.mlp:MLP",
         "pooled_cnn": "robustgeom.models.pooled_cnn:PooledCNN",
         "preact_resnet": "robustgeom.models.resnet:PreActResNet",
+        "self_supervised": "robustgeom.models.self_supervised:SelfSupervised",
         "smoothed": "robustgeom.models.smoothing:smoothed",
         "vnn": "robustgeom.models.vnn:VNN",
         "vone": "robustgeom.models.vone:VOneNet",

@@ -17,6 +17,7 @@ __all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective
 _NAMES = (
     "adaad",
     "ard",
+    "barlow_twins",
     "dfa",
     "fast_at",
     "free_at",
@@ -27,9 +28,11 @@ _NAMES = (
     "label_smoothing",
     "logit_squeezing",
     "mart",
+    "mmcr",
     "noise_augmented",
     "pgd_at",
     "rslad",
+    "simclr",
     "standard",
     "trades",
 )
@@ -65,16 +68,35 @@ def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) 
     """
     with torch.random.fork_rng(devices=[]):
         given = {"threat": threat, "generator": Generator().manual_seed(0), "memory": {}}
-        given |= {"teacher": nn.Linear(4, 2)}
+        given |= {"teacher": nn.Sequential(nn.Flatten(), nn.Linear(4, 2))}
         wanted = {key: given[key] for key in objective_needs(name)}
-        inputs, labels = torch.full((2, 4), 0.5), torch.tensor([0, 1])
+        inputs, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
         found = OBJECTIVES[name](_Toy(4, 2), inputs, labels, **wanted, **arguments)
     if not isinstance(found, Tensor):
         next(iter(found))
 
 
 class _Toy(nn.Linear):
-    """A linear network, which is also one block: what every objective can do with."""
+    """A linear network, which is also one block, and an encoder with a probe: what every objective can do with."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__(width, classes)
+        self.projector = nn.Identity()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the inputs, flat."""
+        return x.flatten(1)
+
+    embed = features
+
+    @property
+    def probe(self) -> nn.Linear:
+        """A read-out."""
+        return nn.Linear(self.in_features, self.out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, classes)."""
+        return super().forward(x.flatten(1))
 
     @property
     def blocks(self) -> list[Block]:
@@ -83,7 +105,7 @@ class _Toy(nn.Linear):
 
     def entering(self, x: Tensor) -> Tensor:
         """Return what the block takes."""
-        return x
+        return x.flatten(1)
 
     def between(self, index: int, a: Tensor) -> Tensor:
         """Return what the block takes."""

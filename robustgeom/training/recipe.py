@@ -124,13 +124,13 @@ class Teacher(_Section):
 
 
 class Optimiser(_Section):
-    """SGD with Nesterov momentum, or AdamW with that first beta; `lr` is the peak of the schedule.
+    """SGD with Nesterov momentum, AdamW with that first beta, or LARS; `lr` is the peak of the schedule.
 
     one-cycle rises over the first 30 % of all steps and falls to 0, while momentum, of 0.05 or more, falls from 0.05
     above its value to 0.05 below and rises again; cosine falls from the start; constant stays.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "lars"] = "sgd"
     epochs: PositiveInt
     batch_size: PositiveInt = 256
     lr: PositiveFloat = 0.1

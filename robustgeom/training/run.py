@@ -20,6 +20,7 @@ from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel
 from robustgeom.training.augment import augment
 from robustgeom.training.averaging import follow
+from robustgeom.training.lars import LARS
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.preflight import refuse_misfit
 from robustgeom.training.recipe import Optimiser, Recipe
@@ -257,6 +258,8 @@ def _optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
     if settings.name == "adamw":
         betas = (settings.momentum, 0.999)
         return torch.optim.AdamW(weights, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay)
+    if settings.name == "lars":
+        return LARS(weights, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
         weights,
         lr=settings.lr,
