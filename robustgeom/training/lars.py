@@ -21,7 +21,7 @@ class LARS(Optimizer):
     >>> weight = torch.nn.Parameter(torch.eye(2))
     >>> weight.grad = torch.full((2, 2), 1e-6)
     >>> LARS([weight], lr=1.0, weight_decay=0.0).step()
-    >>> round(float((torch.eye(2) - weight).norm() / torch.eye(2).norm()), 6)
+    >>> round(((torch.eye(2) - weight.detach()).norm() / torch.eye(2).norm()).item(), 6)
     0.001
     """
 

@@ -43,6 +43,8 @@ def arguments_of(name, shape=None, noise=None):
         return {"front": {"rho": noise or 0.0}}
     if name == "smoothed":
         return {"sigma": noise or 0.0, "base_arguments": plain}
+    if name == "self_supervised":
+        return {"base_arguments": plain, "classes": classes}
     if name in NOISELESS:
         return plain
     place = {"rho": noise, "noisy": ["conv1" if "cnn" in name else "stem"]} if noise else {}
