@@ -310,11 +310,9 @@ class RunRecord:
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything but times, places and the machine's description."""
-        header = self.header.model_dump(
-            mode="json", exclude={"created", "commit", "dirty", "packages", "device"}
-        )
-        header["totals"].pop("seconds")
-        header["model"].pop("reference")
+        apart: Any = dict.fromkeys(("created", "commit", "dirty", "packages", "device"), True)
+        apart |= {"totals": {"seconds"}, "model": {"reference"}}
+        header = self.header.model_dump(mode="json", exclude=apart)
         if header["model"]["architecture"] is None:  # older records do not say
             del header["model"]["architecture"]
         header["arguments"] = {}
