@@ -24,6 +24,7 @@ __all__ = [
     "refuse_other_samples",
     "refuse_twins",
     "shares",
+    "some",
 ]
 
 
@@ -44,6 +45,13 @@ def above_zero(values: NDArray[np.float64], text: str) -> Finding:
     """Return the finding that the mean over units (n,) is above 0: its 95 % bootstrap interval is, as `text` says."""
     interval = bootstrap(values)
     return Finding(interval.low > 0, interval, f"{text} {span(interval)}")
+
+
+def some(found: list[Finding], what: str) -> list[Finding]:
+    """Return the findings; raise `NotTestedError`, which says that `what` is needed, where there is none."""
+    if not found:
+        raise NotTestedError(f"needs {what}")
+    return found
 
 
 def place(record: RunRecord, radius: float) -> str:

@@ -26,6 +26,7 @@ from robustgeom.report.findings import (
     refuse_other_attacks,
     refuse_other_samples,
     shares,
+    some,
 )
 from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points
@@ -115,7 +116,7 @@ def signals_align(records: Sequence[RunRecord]) -> list[Finding]:
         if learner.rule == "gevb" and all(has_signals(r) for r in own):
             for stage in signal_stages(own[0]):
                 found += _alignment(learner, own, stage)
-    return _some(found, "signals of networks trained by error broadcasting (benchmarks/vector_study.py)")
+    return some(found, "signals of networks trained by error broadcasting (benchmarks/vector_study.py)")
 
 
 def signals_keep_their_sign(records: Sequence[RunRecord]) -> list[Finding]:
@@ -133,7 +134,7 @@ def signals_keep_their_sign(records: Sequence[RunRecord]) -> list[Finding]:
                 Finding(worst.high == 0, worst, f"{learner}: {percent(worst.value)} negative at most")
             )
             found += _narrowing(learner, own)
-    return _some(found, "signals of nonnegative networks (benchmarks/vector_study.py)")
+    return some(found, "signals of nonnegative networks (benchmarks/vector_study.py)")
 
 
 def rule_matters_little(records: Sequence[RunRecord]) -> list[Finding]:
@@ -303,10 +304,3 @@ def _narrowing(learner: Learner, own: list[RunRecord]) -> list[Finding]:
         )
         for a, b in pairwise(widths)
     ]
-
-
-def _some(found: list[Finding], what: str) -> list[Finding]:
-    """Return the findings; raise `NotTestedError` where there is none."""
-    if not found:
-        raise NotTestedError(f"needs {what}")
-    return found

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from robustgeom.errors import InputError
 from robustgeom.training.views import views
 
-__all__ = ["Embedded", "admitted", "embedded"]
+__all__ = ["Embedded", "embedded"]
 
 
 class Embedded(NamedTuple):
@@ -21,7 +21,7 @@ class Embedded(NamedTuple):
     probe: Tensor
 
 
-def admitted(model: nn.Module) -> Any:
+def _admitted(model: nn.Module) -> Any:
     """Return the model; raises `InputError` where it has no features, projector and probe."""
     if not all(hasattr(model, part) for part in ("features", "projector", "probe", "embed")):
         got, fix = type(model).__name__, "the architecture self_supervised"
@@ -30,7 +30,7 @@ def admitted(model: nn.Module) -> Any:
 
 
 def embedded(
-    model: Any,
+    model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
     count: int,
@@ -38,8 +38,12 @@ def embedded(
     crop: float,
     jitter: float,
 ) -> Embedded:
-    """Return the embeddings of `count` views of each input (n, ...); labels (n,) teach the probe alone."""
+    """Return the embeddings of `count` views of each input (n, ...); labels (n,) teach the probe alone.
+
+    Raises `InputError` where the model has no projector and probe, and on inputs that have no views.
+    """
+    network = _admitted(model)
     seen = views(inputs, count, generator, crop=crop, jitter=jitter)
-    features = model.features(seen)
-    probe = F.cross_entropy(model.probe(features.detach()), labels.repeat_interleave(count))
-    return Embedded(model.projector(features), seen, probe)
+    features = network.features(seen)
+    probe = F.cross_entropy(network.probe(features.detach()), labels.repeat_interleave(count))
+    return Embedded(network.projector(features), seen, probe)

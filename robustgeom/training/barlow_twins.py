@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustgeom.training._door import sizes
-from robustgeom.training._probed import admitted, embedded
+from robustgeom.training._probed import embedded
 
 __all__ = ["barlow_twins"]
 
@@ -35,9 +35,8 @@ def barlow_twins(
     >>> barlow_twins(model, *data, generator=Generator().manual_seed(0)).shape
     torch.Size([])
     """
-    network = admitted(model)
     sizes(redundancy=redundancy)
-    found = embedded(network, inputs, labels, 2, generator, crop, jitter)
+    found = embedded(model, inputs, labels, 2, generator, crop, jitter)
     return _redundancy(found.embeddings, redundancy) + found.probe
 
 

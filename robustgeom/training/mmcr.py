@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.linalg import svdvals
 
 from robustgeom.training._door import counts, shares, sizes
-from robustgeom.training._probed import admitted, embedded
+from robustgeom.training._probed import embedded
 
 __all__ = ["mmcr"]
 
@@ -43,14 +43,13 @@ def mmcr(
     >>> mmcr(model, *data, generator=Generator().manual_seed(0), memory={}).shape
     torch.Size([])
     """
-    network = admitted(model)
     counts(views=views)
     sizes(lmbda=lmbda)
     shares(momentum=momentum)
-    found = embedded(network, inputs, labels, views, generator, crop, jitter)
+    found = embedded(model, inputs, labels, views, generator, crop, jitter)
     other = None
     if momentum:
-        other = _followed(network, found.views, memory, momentum)
+        other = _followed(model, found.views, memory, momentum)
     return _capacity_loss(found.embeddings, views, lmbda, other) + found.probe
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from robustgeom.training._door import temperatures
-from robustgeom.training._probed import admitted, embedded
+from robustgeom.training._probed import embedded
 
 __all__ = ["simclr"]
 
@@ -34,9 +34,8 @@ def simclr(
     >>> simclr(model, *data, generator=Generator().manual_seed(0)).shape
     torch.Size([])
     """
-    network = admitted(model)
     temperatures(temperature=temperature)
-    found = embedded(network, inputs, labels, 2, generator, crop, jitter)
+    found = embedded(model, inputs, labels, 2, generator, crop, jitter)
     return _contrast(found.embeddings, temperature) + found.probe
 
 
