@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError
 from robustgeom.models.build import build
 
 __all__ = ["SelfSupervised"]
+
+_BATCH = 500
 
 
 class SelfSupervised(nn.Module):
@@ -56,6 +59,22 @@ class SelfSupervised(nn.Module):
     def stages(self) -> list[str]:
         """The encoder's stages, by their names here."""
         return [f"encoder.{stage}" for stage in getattr(self.encoder, "stages", ())]
+
+    @torch.no_grad()
+    def prepare(self, inputs: Tensor) -> None:
+        """Set the encoder's batch norm to the statistics of inputs (n, ...), whatever it was trained on before."""
+        norms = [m for m in self.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+        usual = [m.momentum for m in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # an average over all batches alike
+        training = self.training
+        self.train()
+        for batch in torch.split(inputs, _BATCH):
+            self.encoder(batch)
+        self.train(training)
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
 
     def features(self, x: Tensor) -> Tensor:
         """Return the encoder's features (n, width)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from robustgeom.errors import InputError
 from robustgeom.training.views import views
 
-__all__ = ["Embedded", "embedded"]
+__all__ = ["Embedded", "admitted", "embedded", "embedded_frames", "through"]
 
 
 class Embedded(NamedTuple):
@@ -21,7 +22,7 @@ class Embedded(NamedTuple):
     probe: Tensor
 
 
-def _admitted(model: nn.Module) -> Any:
+def admitted(model: nn.Module) -> Any:
     """Return the model; raises `InputError` where it has no features, projector and probe."""
     if not all(hasattr(model, part) for part in ("features", "projector", "probe", "embed")):
         got, fix = type(model).__name__, "the architecture self_supervised"
@@ -42,8 +43,28 @@ def embedded(
 
     Raises `InputError` where the model has no projector and probe, and on inputs that have no views.
     """
-    network = _admitted(model)
+    network = admitted(model)
     seen = views(inputs, count, generator, crop=crop, jitter=jitter)
+    return through(network, seen, labels.repeat_interleave(count))
+
+
+def through(network: Any, seen: Tensor, labels: Tensor) -> Embedded:
+    """Return the embeddings of views (k, ...), one label (k,) each, from an encoder with a projector and a probe."""
     features = network.features(seen)
-    probe = F.cross_entropy(network.probe(features.detach()), labels.repeat_interleave(count))
+    probe = F.cross_entropy(network.probe(features.detach()), labels)
     return Embedded(network.projector(features), seen, probe)
+
+
+def embedded_frames(model: nn.Module, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return embeddings (n t, width) of length 1 of all frames of clips (n, t, h, w), their clips and labels (n t,).
+
+    Raises `InputError` where the model has no projector, or a clip fewer than two frames.
+    """
+    network = admitted(model)
+    if clips.dim() != 4 or clips.shape[1] < 2:
+        raise InputError(
+            "clips (n, t, h, w) of two frames or more", got=str(tuple(clips.shape)), fix="retinal-waves"
+        )
+    n, t = clips.shape[:2]
+    z = F.normalize(network.embed(clips.flatten(0, 1).unsqueeze(1)), dim=1)
+    return z, torch.arange(n, device=z.device).repeat_interleave(t), labels.repeat_interleave(t)

@@ -100,13 +100,18 @@ def _cost(recipe: Recipe, history: Sequence[EpochDone], device: str) -> Training
     speed = sum(done.images_per_second * done.seconds for done in history) / seconds
     named = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU"
     return Training(
-        objective=recipe.objective.name,
+        objective=_learned(recipe),
         epochs=len(history),
         seconds=round(seconds, 1),
         images_per_second=round(speed, 1),
         device=named,
         threads=torch.get_num_threads(),
     )
+
+
+def _learned(recipe: Recipe) -> str:
+    first = recipe.pretraining
+    return recipe.objective.name if first is None else f"{first.objective.name}, then {recipe.objective.name}"
 
 
 def _card(

@@ -15,7 +15,7 @@ from robustgeom.harness.patience import patient
 from robustgeom.models.calibrate import calibrate
 from robustgeom.training.checkpoint import read_checkpoint, write_checkpoint
 from robustgeom.training.recipe import Recipe
-from robustgeom.training.run import EpochDone, Run
+from robustgeom.training.run import NOTHING, Before, EpochDone, Run
 
 __all__ = ["Trained", "fit"]
 
@@ -37,19 +37,21 @@ def fit(
     *,
     checkpoint: str | Path | None = None,
     device: str = "cpu",
+    before: Before = NOTHING,
     progress: Callable[[EpochDone], None] | None = None,
     tick: Callable[[int, int, float], None] | None = None,
 ) -> Trained:
     """Return the network that `recipe` trains on `data`, with its history.
 
     With `checkpoint`, state is kept there every minute, after every epoch and on Ctrl-C, and a run that was cut off
-    goes on from it; the result is bit for bit the same as without the cut. `tick` is told the steps done, all
-    steps and the seconds left. Noise layers are calibrated on validation images at the end. Raises `ContentError`
-    where the checkpoint is damaged or of another recipe, `InputError` where the loss is no longer finite.
+    goes on from it; the result is bit for bit the same as without the cut. `before` is what the network starts from,
+    and how it is graded. `tick` is told the steps done, all steps and the seconds left. Noise layers are calibrated on
+    validation images at the end, where labels grade. Raises `ContentError` where the checkpoint is damaged or of
+    another recipe, `InputError` where the loss is no longer finite.
     """
     forked = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=forked), patient(lambda: None) as stop_if_asked:
-        run = Run(recipe, data, validation, device)
+        run = Run(recipe, data, validation, device, before)
         run.restore(read_checkpoint(checkpoint, run.digest))
         first, began = run.step, perf_counter()
         saved = began
@@ -71,5 +73,6 @@ def fit(
                 write_checkpoint(checkpoint, run.state())
                 raise
         model = run.result()
-        calibrate(model, validation.inputs[:_CALIBRATION_IMAGES].to(device))
+        if before.grade is None:
+            calibrate(model, validation.inputs[:_CALIBRATION_IMAGES].to(device))
     return Trained(model.cpu().eval(), tuple(run.history))

@@ -11,7 +11,7 @@ from torch.linalg import svdvals
 from robustgeom.training._door import counts, shares, sizes
 from robustgeom.training._probed import embedded
 
-__all__ = ["mmcr"]
+__all__ = ["capacity_loss", "mmcr"]
 
 _KEPT = "momentum."
 
@@ -50,11 +50,15 @@ def mmcr(
     other = None
     if momentum:
         other = _followed(model, found.views, memory, momentum)
-    return _capacity_loss(found.embeddings, views, lmbda, other) + found.probe
+    return capacity_loss(found.embeddings, views, lmbda, other) + found.probe
 
 
-def _capacity_loss(z: Tensor, views: int, lmbda: float = 0.0, other: Tensor | None = None) -> Tensor:
-    """Return the loss of embeddings z (n views, width), and `other` ones of the same views, of any length."""
+def capacity_loss(z: Tensor, views: int, lmbda: float = 0.0, other: Tensor | None = None) -> Tensor:
+    """Return the loss of embeddings z (n views, width), and `other` ones of the same views, of any length.
+
+    >>> capacity_loss(torch.eye(3).repeat_interleave(2, 0), 2)
+    tensor(-3.)
+    """
     groups = F.normalize(z, dim=1).view(-1, views, z.shape[1])
     means = groups.mean(1)
     if other is not None:

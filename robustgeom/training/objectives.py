@@ -16,6 +16,7 @@ __all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective
 
 _NAMES = (
     "adaad",
+    "adversarial_mmcr",
     "ard",
     "barlow_twins",
     "dfa",
@@ -26,6 +27,7 @@ _NAMES = (
     "iad",
     "kd_clean",
     "label_smoothing",
+    "linear_probe",
     "logit_squeezing",
     "mart",
     "mmcr",
@@ -35,6 +37,8 @@ _NAMES = (
     "simclr",
     "standard",
     "trades",
+    "wave_contrast",
+    "wave_mmcr",
 )
 
 OBJECTIVES = Registry("objective", {name: f"robustgeom.training.{name}:{name}" for name in _NAMES})
@@ -70,7 +74,10 @@ def try_objective(name: str, threat: ThreatModel, arguments: Mapping[str, Any]) 
         given = {"threat": threat, "generator": Generator().manual_seed(0), "memory": {}}
         given |= {"teacher": nn.Sequential(nn.Flatten(), nn.Linear(4, 2))}
         wanted = {key: given[key] for key in objective_needs(name)}
-        inputs, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+        inputs, labels = (
+            torch.full((2, 2, 2, 1), 0.5),
+            torch.tensor([0, 1]),
+        )  # images, and clips of two frames
         found = OBJECTIVES[name](_Toy(4, 2), inputs, labels, **wanted, **arguments)
     if not isinstance(found, Tensor):
         next(iter(found))

@@ -15,11 +15,12 @@ from robustgeom.training.recipe import Augmentation, Objective, Recipe
 __all__ = ["refuse_misfit"]
 
 
-def refuse_misfit(recipe: Recipe, data: Dataset | None = None) -> None:
+def refuse_misfit(recipe: Recipe, data: Dataset | None = None, *, labelled: bool = True) -> None:
     """Raise `InputError` where the recipe's network does not take the data, or augmentation or threat do not suit it.
 
     data: a split of the recipe's data set; by default the one that is evaluated on, or none where its files are not
-    here: then the network is built and no more. Nothing is trained, and torch's random stream stays where it was.
+    here: then the network is built and no more; not `labelled`, it need not tell the data's classes. Nothing is
+    trained, and torch's random stream stays where it was.
     """
     with torch.random.fork_rng(devices=[]):
         model = build(recipe.architecture.name, recipe.architecture.arguments).eval()
@@ -27,7 +28,8 @@ def refuse_misfit(recipe: Recipe, data: Dataset | None = None) -> None:
         if samples is not None:
             _refuse_augmentation(recipe.augmentation, samples)
             _refuse_radius(recipe.objective, samples)
-            _refuse_shapes(model, recipe.architecture.name, samples)
+            if labelled:
+                _refuse_shapes(model, recipe.architecture.name, samples)
             _refuse_objective(model, recipe.objective, samples)
 
 
@@ -77,4 +79,5 @@ def _refuse_objective(model: nn.Module, objective: Objective, data: Dataset) -> 
     """Ask an objective that needs nothing else about two samples: a learning rule may not suit the network."""
     if objective_needs(objective.name) == {"generator"}:
         given = {"generator": Generator().manual_seed(0), **objective.arguments}
-        OBJECTIVES[objective.name](model, data.inputs[:2], data.labels[:2], **given)
+        two = data.balanced(2)
+        OBJECTIVES[objective.name](model, two.inputs, two.labels, **given)

@@ -176,8 +176,31 @@ class Precision(_Section):
     amp: Literal["none", "bfloat16", "float16"] = "none"
 
 
+class Pretraining(_Section):
+    """What the network learns first, on the training split of other data or the same; its probe starts anew after it.
+
+    `seed` is one of its own: networks that differ in the recipe's seed alone share what was learned first.
+    """
+
+    data: str
+    seed: int = 0
+    objective: Objective
+    optimiser: Optimiser
+    augmentation: Augmentation = Augmentation(flip=False)
+
+    @model_validator(mode="after")
+    def _needs_no_teacher(self) -> Pretraining:
+        _known("data set with training samples", self.data, DATASETS)
+        if "teacher" in objective_needs(self.objective.name):
+            raise ValueError(f"pretraining has no teacher, got the objective {self.objective.name}")
+        return self
+
+
 class Recipe(_Section):
-    """One training run; `seed` fixes initialisation, order, augmentation, noise and attacks."""
+    """One training run; `seed` fixes initialisation, order, augmentation, noise and attacks.
+
+    With `pretraining` the network starts from what that left, but for its probe.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     family: str
@@ -193,6 +216,7 @@ class Recipe(_Section):
     averaging: Averaging = Averaging(decay=0.0)
     validation: Validation = Validation()
     precision: Precision = Precision()
+    pretraining: Pretraining | None = None
 
     @model_validator(mode="after")
     def _has_splits(self) -> Recipe:
@@ -206,6 +230,29 @@ class Recipe(_Section):
             wants, has = ("a", "none") if self.teacher is None else ("no", self.teacher.model)
             raise ValueError(f"{name} takes {wants} teacher, got {has}")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_probe(self) -> Recipe:
+        if self.pretraining is not None and self.architecture.name != "self_supervised":
+            raise ValueError(f"pretraining takes self_supervised, got {self.architecture.name}")
+        return self
+
+    @property
+    def earlier(self) -> Recipe | None:
+        """What is learned first, as a recipe of its own, which does not tell whose it is."""
+        if (first := self.pretraining) is None:
+            return None
+        return Recipe(
+            name="pretraining",
+            family="pretraining",
+            seed=first.seed,
+            data=first.data,
+            architecture=self.architecture,
+            objective=first.objective,
+            optimiser=first.optimiser,
+            augmentation=first.augmentation,
+            precision=self.precision,
+        )
 
 
 class Member(BaseModel):

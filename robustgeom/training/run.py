@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +27,7 @@ from robustgeom.training.recipe import Optimiser, Recipe
 from robustgeom.training.teacher import lessons
 from robustgeom.training.validate import share_correct, share_robust
 
-__all__ = ["EpochDone", "Run", "constrain", "prepare"]
+__all__ = ["NOTHING", "Before", "EpochDone", "Run", "constrain", "prepare"]
 
 _PREPARING = 5000  # inputs
 _CYCLED = 0.05  # momentum goes down and up by as much while the rate goes up and down (Smith 2018)
@@ -57,6 +57,18 @@ class EpochDone:
         return self.validation_accuracy if robust is None else robust
 
 
+@dataclass(frozen=True)
+class Before:
+    """What a run starts from and how it is graded: `weights` by name, with their digest; `grade` instead of labels."""
+
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    digest: str = ""
+    grade: Callable[[nn.Module], float] | None = None
+
+
+NOTHING = Before()
+
+
 class Run:
     """A network in training; `state` and `restore` turn it into what a checkpoint holds and back.
 
@@ -64,19 +76,24 @@ class Run:
     torch's global stream (dropout in a network of one's own) start from it.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset, validation: Dataset, device: str) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Dataset, validation: Dataset, device: str, before: Before = NOTHING
+    ) -> None:
         self.recipe, self.device, settings = recipe, device, recipe.optimiser
-        refuse_misfit(recipe, data)
+        refuse_misfit(recipe, data, labelled=before.grade is None)
         self.lessons = lessons(recipe, data, device)
         taught = "" if self.lessons is None else self.lessons.digest
-        told = f"{recipe.model_dump_json(exclude_none=True)}{data.hash}{taught}"
+        told = f"{recipe.model_dump_json(exclude_none=True)}{data.hash}{taught}{before.digest}"
         self.digest = hashlib.sha256(told.encode()).hexdigest()
+        self.grade = before.grade or (lambda model: share_correct(model, self.validation))
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
         self.per_epoch = -(-len(data) // settings.batch_size)
         self.steps = self.per_epoch * settings.epochs
         self.model, self.threat = self._built(), _threat(recipe, data)
-        prepare(self.model, self.inputs)
+        self.model.load_state_dict(before.weights, strict=False)
+        if before.grade is None:
+            prepare(self.model, self.inputs)
         self.average = self._built() if recipe.averaging.decay else None
         if self.average is not None:
             self.average.load_state_dict(self.model.state_dict())
@@ -161,7 +178,7 @@ class Run:
         seed = seed_of(self.recipe.seed, "validation", epoch)
         reseed_noise(model, seed)
         model.eval()
-        clean, robust = share_correct(model, self.validation), None
+        clean, robust = self.grade(model), None
         if self.threat is not None:
             generator = Generator(self.device).manual_seed(seed)
             robust = share_robust(

@@ -16,6 +16,7 @@ from robustgeom.models.card import Lineage
 from robustgeom.training.export import write_zoo_folder
 from robustgeom.training.log import Logger, jsonl
 from robustgeom.training.loop import fit
+from robustgeom.training.pretraining import pretrained
 from robustgeom.training.recipe import Recipe, read_family, read_recipe
 from robustgeom.training.run import EpochDone
 from robustgeom.training.teacher import lineage
@@ -64,20 +65,33 @@ def train(
         if teacher is not None and told.note is not None:
             told.note(f"{chosen.name}: {_said(teacher)}")
 
-        def progress(done: EpochDone) -> None:
+        def progress(done: EpochDone, name: str = chosen.name) -> None:
             for logger in (jsonl(log), *told.epoch):
-                logger(chosen.name, done)
+                logger(name, done)
 
+        first = f"{chosen.name}, pretraining"
+        learned = pretrained(
+            chosen,
+            data,
+            held,
+            checkpoint=checkpoint,
+            device=device,
+            data_dir=data_dir,
+            progress=lambda done: progress(done, first),
+            tick=None if step is None else lambda *args: step(first, *args),
+        )
         trained = fit(
             chosen,
             data,
             held,
             checkpoint=checkpoint,
             device=device,
+            before=learned.before,
             progress=progress,
             tick=None if step is None else lambda *args: step(chosen.name, *args),
         )
-        written = write_zoo_folder(chosen, trained.model, folder, trained.history, device, data_dir, teacher)
+        history = (*learned.history, *trained.history)
+        written = write_zoo_folder(chosen, trained.model, folder, history, device, data_dir, teacher)
         for file in (checkpoint, log):
             file.unlink(missing_ok=True)
     return written

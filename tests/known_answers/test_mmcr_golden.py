@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from robustgeom.training.lars import LARS
-from robustgeom.training.mmcr import _capacity_loss
+from robustgeom.training.mmcr import capacity_loss
 from robustgeom.training.neighbours import neighbour_votes
 
 DATA = Path(__file__).parent / "data" / "mmcr"
@@ -29,7 +29,7 @@ def test_losses_and_gradients_are_the_recorded_ones(stored, case, other):
     z = torch.from_numpy(stored[f"{case}_z"]).requires_grad_()
     views, weight = int(stored[f"{case}_B_n_D"][1]), float(stored[f"{case}_lmbda"])
     second, end = (torch.from_numpy(stored[f"{case}_z_mom"]), "_momentum") if other else (None, "")
-    loss = _capacity_loss(z, views, weight, second)
+    loss = capacity_loss(z, views, weight, second)
     assert loss.item() == pytest.approx(float(stored[f"{case}_loss{end}"]), rel=1e-10)
     slope = torch.autograd.grad(loss, z)[0].numpy()
     np.testing.assert_allclose(slope, stored[f"{case}_grad_z{end}"], rtol=1e-7, atol=1e-9)
@@ -39,7 +39,7 @@ def test_losses_and_gradients_are_the_recorded_ones(stored, case, other):
 def test_perfect_embeddings_reach_the_bound(stored, case):
     z = torch.from_numpy(stored[f"{case}_z"])
     images, width = (int(part[1:]) for part in case.split("_")[1:])
-    loss = _capacity_loss(z, len(z) // images).item()
+    loss = capacity_loss(z, len(z) // images).item()
     assert loss == pytest.approx(float(stored[f"{case}_loss"]), rel=1e-10)
     assert -loss == pytest.approx((images * min(images, width)) ** 0.5, rel=1e-10)
 
@@ -49,7 +49,7 @@ def test_rows_of_the_second_network_that_are_not_finite_are_left_out():
     other = z.clone()
     other[2] = torch.nan
     left = torch.cat([z[:2], z[4:]])
-    assert _capacity_loss(z, 2, 0.0, other).item() == pytest.approx(_capacity_loss(left, 2).item())
+    assert capacity_loss(z, 2, 0.0, other).item() == pytest.approx(capacity_loss(left, 2).item())
 
 
 def test_steps_and_their_moving_average_are_the_recorded_ones():

@@ -27,7 +27,8 @@ same_state = toys.same_state
 Net = toys.Net
 
 OWN = ("dfa", "gevb")  # learning rules, for networks of blocks: test_gated_networks.py
-OWN += ("barlow_twins", "mmcr", "simclr")  # without labels, for encoders: test_self_supervised.py
+OWN += ("adversarial_mmcr", "barlow_twins", "mmcr", "simclr")  # for encoders: test_self_supervised.py
+OWN += ("linear_probe", "wave_contrast", "wave_mmcr")  # test_wave_learning.py
 ALL = sorted(OBJECTIVES)
 NAMES = [n for n in ALL if n not in OWN]
 ATTACKING = [n for n in NAMES if "threat" in objective_needs(n)]

@@ -10,6 +10,7 @@ from torch import Generator, nn
 from robustgeom.errors import InputError
 from robustgeom.models.build import build
 from robustgeom.models.self_supervised import SelfSupervised
+from robustgeom.threat import ThreatModel
 from robustgeom.training.barlow_twins import _redundancy, barlow_twins
 from robustgeom.training.mmcr import mmcr
 from robustgeom.training.neighbours import neighbour_votes
@@ -19,7 +20,8 @@ from robustgeom.training.run import Run
 from robustgeom.training.simclr import _contrast, simclr
 from robustgeom.training.views import views
 
-NAMES = ("barlow_twins", "mmcr", "simclr")
+NAMES = ("adversarial_mmcr", "barlow_twins", "mmcr", "simclr")
+THREAT = ThreatModel("linf", 0.05)
 
 
 def seeded(seed=0):
@@ -36,7 +38,8 @@ def batch(n=6):
 
 
 def loss_of(name, model, data, seed=0, memory=None, **settings):
-    given = {"memory": {} if memory is None else memory} if "memory" in objective_needs(name) else {}
+    known = {"memory": {} if memory is None else memory, "threat": THREAT}
+    given = {key: known[key] for key in objective_needs(name) if key in known}
     return OBJECTIVES[name](model, *data, generator=seeded(seed), **given, **settings)
 
 
@@ -111,11 +114,13 @@ def test_redundancy_is_that_of_correlations_written_out():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_reach_the_probe_alone_and_views_everything_else(name):
-    model, data = network(), batch()
+    data = batch()
     other = data[0], (data[1] + 1) % 10
-    names = [n for n, _ in model.named_parameters()]
+    names = [n for n, _ in network().named_parameters()]
+    # A network each: attacks go by the batch statistics that a pass before has moved.
     first, second = (
-        torch.autograd.grad(loss_of(name, model, d), list(model.parameters())) for d in (data, other)
+        torch.autograd.grad(loss_of(name, model, d), list(model.parameters()))
+        for model, d in ((network(), data), (network(), other))
     )
     for key, a, b in zip(names, first, second, strict=True):
         assert a.isfinite().all()
@@ -162,11 +167,46 @@ def test_training_lowers_the_loss_and_teaches_the_probe(name):
 def test_networks_without_projector_and_settings_that_mean_nothing_are_refused(name):
     with pytest.raises(InputError, match="projector and a probe"):
         loss_of(name, nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), batch())
-    bad = {"barlow_twins": {"redundancy": -1}, "mmcr": {"lmbda": -1}, "simclr": {"temperature": 0}}[name]
+    bad = {
+        "adversarial_mmcr": {"attacked": 9},
+        "barlow_twins": {"redundancy": -1},
+        "mmcr": {"lmbda": -1},
+        "simclr": {"temperature": 0},
+    }[name]
     with pytest.raises(InputError, match="expected"):
         loss_of(name, network(), batch(), **bad)
     with pytest.raises(InputError, match="expected"):
         loss_of(name, network(), batch(), crop=0)
+
+
+def test_attacked_views_lie_far_from_their_image_and_within_reach(monkeypatch):
+    model, (x, y) = network(), batch(4)
+    seen = []
+    monkeypatch.setattr(type(model), "features", watched(type(model).features, seen))
+    loss = loss_of("adversarial_mmcr", model, (x, y), views=3, attacked=1, steps=8, lmbda=0.5)
+    shown = seen[-1].view(4, 3, 1, 28, 28)
+    plain = views(x, 3, seeded()).view_as(shown)
+    assert torch.equal(shown[:, :2], plain[:, :2])
+    moved = shown[:, 2] - plain[:, 2]
+    assert 0.04 < moved.abs().amax() <= 0.05 + 1e-6
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+    with torch.no_grad():
+        twin = network().eval()
+        centres = F.normalize(twin.embed(plain.flatten(0, 1)), dim=1).view(4, 3, -1).mean(1)
+        far, near = (F.cosine_similarity(twin.embed(v[:, 2]), centres) for v in (shown, plain))
+    assert (far < near).all()
+    # All views attacked, and the loss of embeddings that only the attack moves.
+    assert loss_of("adversarial_mmcr", network(), (x, y), views=2, attacked=2, steps=1).isfinite()
+    assert loss.isfinite()
+
+
+def watched(function, seen):
+    def features(self, x):
+        seen.append(x.detach().clone())
+        return function(self, x)
+
+    return features
 
 
 def test_the_second_network_follows_the_first_and_leaves_its_statistics_alone():
@@ -224,7 +264,11 @@ def test_recipes_train_by_them_and_go_on_from_a_checkpoint(name, optimiser):
                     "projector": [8],
                 },
             },
-            "objective": {"name": name, "arguments": {"momentum": 0.9} if name == "mmcr" else {}},
+            "objective": {
+                "name": name,
+                "eps": 0.05 if name.startswith("adversarial") else 0.0,
+                "arguments": {"momentum": 0.9} if name == "mmcr" else {},
+            },
             "optimiser": {"name": optimiser, "epochs": 1, "batch_size": 50, "lr": 0.01},
         }
     )
