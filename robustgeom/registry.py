@@ -143,6 +143,9 @@ MEASURES: dict[str, Measure] = {
         Measure("width", "centre norms", 0, math.inf, False, "radius times the root of dimension"),
         Measure("separability", "accuracy", 0, 1, None, "of a line between changed and unchanged versions"),
         Measure("overlap", "share", 0, 2, None, "of changed and unchanged versions, 2 (1 - separability)"),
+        Measure(
+            "identification", "accuracy", 0, 1, True, "of a linear read-out that names a point's manifold"
+        ),
         Measure("shift", "standard deviations", -math.inf, math.inf, None, "between those versions' means"),
         Measure("max_logit", "logits", -math.inf, math.inf, None, "largest logit minus the mean logit"),
         Measure("logit_gap", "logits", 0, math.inf, None, "largest logit minus the second largest"),

@@ -16,6 +16,7 @@ from robustgeom.geometry.dimension import (
     spectrum_exponent,
 )
 from robustgeom.geometry.glue import ManifoldGeometry, manifold_geometry
+from robustgeom.geometry.identification import LinearIdentification, linear_identification
 from robustgeom.geometry.intrinsic import IntrinsicDimension, mle_dimension, two_nn_dimension
 from robustgeom.geometry.nuclear import nuclear_norm_measure
 from robustgeom.geometry.ridge import EmpiricalRidgeCurve, empirical_ridge_curve
@@ -31,6 +32,7 @@ __all__ = [
     "ConeProjection",
     "EmpiricalRidgeCurve",
     "IntrinsicDimension",
+    "LinearIdentification",
     "LinearSeparability",
     "ManifoldGeometry",
     "MeanFieldCapacity",
@@ -49,6 +51,7 @@ __all__ = [
     "equal_norm_noise",
     "explained_variance_dimension",
     "linear_cka",
+    "linear_identification",
     "linear_separability",
     "manifold_geometry",
     "mean_field_capacity",

@@ -160,11 +160,11 @@ def analyze(
     """Measure the geometry of manifolds at every stage of a model.
 
     model, data: as for `evaluate`. geometry: what to measure, by name. manifolds: class, class-attacked, attack, noise,
-    translations; for a noisy model own-noise, frozen-noise, frozen-perturbation; facts of the data, such as speaker,
-    with a manifold for each value; or names in `groups`, which maps names of your own to label columns (n,) of the
-    data. stages: module names, by default those the model declares or its direct children; input and logits are always
-    measured. Numbers have no units, unless a measure says so. What cannot be measured is a note; where that is
-    everything, its error is raised. Bad input raises a `UserError`.
+    translations, wide-translations, contrasts, views; for a noisy model own-noise, frozen-noise, frozen-perturbation;
+    facts of the data, such as speaker, with a manifold for each value; or names in `groups`, which maps names of your
+    own to label columns (n,) of the data. stages: module names, by default those the model declares or its direct
+    children; input and logits are always measured. Numbers have no units, unless a measure says so. What cannot be
+    measured is a note; where that is everything, its error is raised. Bad input raises a `UserError`.
 
     >>> options = AnalysisOptions(points=5, features=50, n_t=10)
     >>> found = analyze("fmnist-cnn-standard", stages=["conv1"], options=options)

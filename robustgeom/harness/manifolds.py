@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustgeom.data.dataset import Dataset
 from robustgeom.errors import InputError, unknown
-from robustgeom.harness.perturb import Attack, Change, SameNorm, Shift
+from robustgeom.harness.perturb import Attack, Change, Relight, SameNorm, Shift, View
 from robustgeom.harness.plan import chunks
 from robustgeom.harness.subject import Subject
 from robustgeom.seeds import seed_of
@@ -36,6 +36,8 @@ NOISY = ("frozen-noise", "frozen-perturbation", "own-noise")
 THREATENED = ("attack", "class-attacked", "frozen-noise", "frozen-perturbation", "noise")
 """Kinds that need a threat."""
 Column = Sequence[Any] | Tensor | NDArray[Any]
+WIDE = 0.5  # of a side, the translation task of arXiv:2312.02791
+CONTRAST = 0.5  # brightness and contrast change by half of themselves at most, as there
 _FROZEN = 0  # the key that all rows share
 
 
@@ -252,5 +254,8 @@ KINDS: dict[str, Callable[[Builder], Manifolds]] = {
     "frozen-noise": lambda b: b.versions("frozen-noise", b.attack("frozen-noise"), frozen=True),
     "frozen-perturbation": lambda b: b.versions("frozen-perturbation", first=b.attack("frozen-perturbation")),
     "translations": lambda b: b.versions("translations", Shift(b.shift, b.seed)),
+    "wide-translations": lambda b: b.versions("wide-translations", Shift(WIDE, b.seed)),
+    "contrasts": lambda b: b.versions("contrasts", Relight(CONTRAST, b.seed)),
+    "views": lambda b: b.versions("views", View(b.seed)),
 }
 """What `robustgeom analyze --manifolds` takes."""

@@ -16,6 +16,7 @@ from robustgeom.geometry import (
     ManifoldGeometry,
     capacity_rows,
     explained_variance_dimension,
+    linear_identification,
     linear_separability,
     manifold_geometry,
     mean_field_capacity,
@@ -38,6 +39,7 @@ __all__ = [
     "clouds",
     "correlated",
     "glue",
+    "identification",
     "intrinsic",
     "overlap",
     "prediction",
@@ -59,6 +61,7 @@ GEOMETRY = Registry(
             "prediction",
             "clouds",
             "overlap",
+            "identification",
         )
     },
 )
@@ -256,6 +259,20 @@ def overlap(
         if all(map(isfinite, values))
     ]
     return rows + _all(manifolds, head, 0, together)
+
+
+def identification(
+    manifolds: list[Tensor], *, names: Sequence[str], n_t: int, generator: Generator, head: Head
+) -> Rows:
+    """Return rows of the held-out share of points that a linear read-out assigns to their own manifold."""
+    del n_t, generator
+    found = linear_identification(manifolds)
+    sizes = len(names), manifolds[0].shape[1]
+    rows = [
+        _row(head, name, "identification", value, None, sizes[0], len(points), sizes[1], 0)
+        for name, points, value in zip(names, manifolds, found.each.tolist(), strict=True)
+    ]
+    return rows + _all(manifolds, head, 0, [("identification", found.accuracy, found.accuracy_se)])
 
 
 def _together(found: ManifoldGeometry) -> list[tuple[str, float, float | None]]:

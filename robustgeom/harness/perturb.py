@@ -1,4 +1,4 @@
-"""Changes to inputs: a gradient attack at the full radius, random noise of its norm, and shifts."""
+"""Changes to inputs: a gradient attack at the full radius, random noise of its norm, shifts, light, and views."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from robustgeom.attacks._start import draw
 from robustgeom.attacks.pgd import pgd
 from robustgeom.attacks.spatial import warp
 from robustgeom.data.dataset import Dataset
+from robustgeom.data.views import relit, view
 from robustgeom.errors import InputError
 from robustgeom.harness.subject import Subject
 from robustgeom.harness.target import row_generators
 from robustgeom.seeds import seed_of
 from robustgeom.threat import ThreatModel, distance, project
 
-__all__ = ["Attack", "Change", "SameNorm", "Shift"]
+__all__ = ["Attack", "Change", "Relight", "SameNorm", "Shift", "View"]
 
 Change = Callable[[Dataset], Tensor]
 """From samples to their inputs (n, ...) changed; what is drawn depends on their ids, not on the batch."""
@@ -74,6 +75,39 @@ class SameNorm:
         low, high = threat.domain
         ball = ThreatModel(threat.norm, distance(self.attack(part), x, threat.norm), threat.domain)
         return project(x + (high - low) * drawn, x, ball)
+
+
+@dataclass(frozen=True)
+class Relight:
+    """Images (n, c, h, w) in [0, 1] made brighter and richer in contrast by factors of 1 - `jitter` to 1 + `jitter`."""
+
+    jitter: float
+    seed: int
+
+    def __call__(self, part: Dataset) -> Tensor:
+        """Return the changed images; raises `InputError` on other inputs."""
+        bright, rich = _drawn(part, 2, self.seed, "relight")
+        return relit(part.inputs, bright, rich, self.jitter)
+
+
+@dataclass(frozen=True)
+class View:
+    """Random views of images (n, c, h, w) in [0, 1], as objectives without labels compare them."""
+
+    seed: int
+
+    def __call__(self, part: Dataset) -> Tensor:
+        """Return one view of each image; raises `InputError` on other inputs."""
+        return view(part.inputs, _drawn(part, 7, self.seed, "view"))
+
+
+def _drawn(part: Dataset, count: int, seed: int, what: str) -> Tensor:
+    """Return `count` rows of uniform numbers (count, n) for images, by their ids; raises `InputError` on others."""
+    x = part.inputs
+    if x.dim() != 4 or part.domain != (0.0, 1.0):
+        got = f"inputs of shape {tuple(x.shape)} in {list(part.domain)}"
+        raise InputError("images (n, c, h, w) in [0, 1]", got=got, fix="other manifolds")
+    return draw(torch.rand, x.new_empty(len(x), count), row_generators(part.ids, seed_of(seed, what))).T
 
 
 @dataclass(frozen=True)

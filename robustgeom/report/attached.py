@@ -16,10 +16,13 @@ from robustgeom.words import commit_text, radius_text
 
 __all__ = ["STIMULUS_MEASURES", "attached", "place_of"]
 
-VERSIONS = ("own-noise", "attack", "noise", "frozen-noise", "frozen-perturbation", "translations")
+VERSIONS = (
+    *("own-noise", "attack", "noise", "frozen-noise", "frozen-perturbation"),
+    *("translations", "wide-translations", "contrasts", "views"),
+)
 """Conditions in which a manifold is many versions of one stimulus."""
 UNDER_THREAT = ("attacked", "attack", "noise", "frozen-noise", "frozen-perturbation")
-STIMULUS_MEASURES = ("capacity", "radius", "dimension", "separability", "overlap", "shift")
+STIMULUS_MEASURES = ("capacity", "radius", "dimension", "separability", "overlap", "shift", "identification")
 STIMULI = pa.schema(
     [
         ("stage", pa.string()),

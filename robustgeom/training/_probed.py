@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from robustgeom.data.views import views
 from robustgeom.errors import InputError
-from robustgeom.training.views import views
 
 __all__ = ["Embedded", "admitted", "embedded", "embedded_frames", "through"]
 

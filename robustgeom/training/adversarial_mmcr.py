@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from robustgeom.data.views import views as views_of
 from robustgeom.errors import InputError
 from robustgeom.threat import ThreatModel
 from robustgeom.training._door import admit, counts, sizes
 from robustgeom.training._probed import admitted, through
 from robustgeom.training._worst import climb, in_eval
 from robustgeom.training.mmcr import capacity_loss
-from robustgeom.training.views import views as views_of
 
 __all__ = ["adversarial_mmcr"]
 

@@ -99,7 +99,7 @@ def test_the_same_seed_makes_the_same_points_and_another_seed_others(networks, d
     assert torch.equal(first[0], other) == (kind in ("class", "own-noise"))
 
 
-@pytest.mark.parametrize("kind", ["class", "noise", "translations"])
+@pytest.mark.parametrize("kind", ["class", "noise", "translations", "contrasts", "views"])
 def test_two_networks_are_measured_on_the_same_points(networks, data, kind):
     made = [builder(networks[name], data).build(kind) for name in ("plain", "robust")]
     assert torch.equal(points(made[0])[0], points(made[1])[0])
@@ -110,7 +110,7 @@ def test_two_networks_are_measured_on_the_same_points(networks, data, kind):
 def test_points_do_not_depend_on_the_batch_size(networks, data):
     small, large = (builder(networks["plain"], data, batch_size=size) for size in (32, 128))
     small, large = (replace(b, n_images=9) for b in (small, large))
-    for kind in ("noise", "translations"):
+    for kind in ("noise", "translations", "contrasts", "views"):
         assert torch.equal(points(small.build(kind))[0], points(large.build(kind))[0])
 
 
@@ -171,6 +171,46 @@ def test_translations_move_the_image_by_no_more_than_the_share(networks, data):
     assert float(across.abs().max()) <= 2.8 + 1e-3
     assert float(across.abs().max()) > 2  # forty draws reach near the edge
     torch.testing.assert_close(inputs.sum((1, 2, 3)), torch.ones(40))
+
+
+def test_wide_translations_move_the_image_by_half_a_side(networks, data):
+    spot = torch.zeros(1, 1, 28, 28)
+    spot[0, 0, 14, 14] = 1
+    image = replace(data.take(torch.tensor([0])), inputs=spot)
+    inputs, _ = points(Builder(networks["plain"], image, n_images=1, points=60).build("wide-translations"))
+    down = inputs.sum(3).argmax(2) - 14
+    assert 10 < int(down.abs().max()) <= 14
+
+
+def test_contrasts_change_brightness_and_contrast_by_half_at_most(networks, data):
+    even = torch.full((1, 1, 28, 28), 0.4)
+    even[..., :14] = 0.2
+    image = replace(data.take(torch.tensor([0])), inputs=even)
+    inputs, _ = points(Builder(networks["plain"], image, n_images=1, points=200).build("contrasts"))
+    means = inputs.mean((1, 2, 3)) / 0.3
+    assert 0.5 <= means.min() < 0.6
+    assert 1.4 < means.max() <= 1.5
+    contrast = (inputs[..., 20] - inputs[..., 2]).mean((1, 2)) / inputs.mean((1, 2, 3)) / (0.2 / 0.3)
+    assert 0.5 <= contrast.min() < 0.6
+    assert 1.4 < contrast.max() <= 1.5 + 1e-6
+    sounds = rg.Dataset(
+        "w", "test", torch.zeros(2, 100), torch.tensor([0, 1]), (0, 1), ("a", "b"), (-1.0, 1.0)
+    )
+    for kind in ("contrasts", "views"):
+        with pytest.raises(InputError, match="images"):
+            points(Builder(networks["plain"], sounds, points=5).build(kind))
+
+
+def test_views_are_those_of_objectives_without_labels(networks, data):
+    made, image = [], data.take(torch.tensor([0]))
+    for points_ in (5, 40):
+        made.append(points(Builder(networks["plain"], image, n_images=1, points=points_).build("views"))[0])
+    assert torch.equal(made[0], made[1][:5])  # a version is the same however many there are
+    mirrored = (made[1] - image.inputs.flip(3)).abs().mean((1, 2, 3)) < (made[1] - image.inputs).abs().mean(
+        (1, 2, 3)
+    )
+    assert len(made[1].unique(dim=0)) == 40
+    assert 0 < int(mirrored.sum()) < 40
 
 
 def test_waveforms_are_shifted_in_time(networks, data):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, nn
 
+from robustgeom.data.views import views
 from robustgeom.errors import InputError
 from robustgeom.models.build import build
 from robustgeom.models.self_supervised import SelfSupervised
@@ -18,7 +19,6 @@ from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import Run
 from robustgeom.training.simclr import _contrast, simclr
-from robustgeom.training.views import views
 
 NAMES = ("adversarial_mmcr", "barlow_twins", "mmcr", "simclr")
 THREAT = ThreatModel("linf", 0.05)
