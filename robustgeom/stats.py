@@ -73,11 +73,12 @@ def clopper_pearson(successes: int, n: int, *, confidence: float = 0.95) -> Inte
     (0.3983, 0.6017)
     """
     _check_counts(successes, n)
-    from scipy.stats import beta  # half a second, which `robustgeom --help` need not wait for
+    # Not scipy.stats, here and below: importing it takes longer than most that is asked of it.
+    from scipy.special import betainccinv, betaincinv
 
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(beta.isf(tail, successes + 1, n - successes))
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(betainccinv(successes + 1, n - successes, tail))
     return Interval(successes / n, low, high, n)
 
 
@@ -99,7 +100,7 @@ def log_evidence(ahead: ArrayLike, behind: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(ahead, dtype=np.float64), np.asarray(behind, dtype=np.float64)
     if (a < 0).any() or (b < 0).any():
         raise InputError("counts of at least 0", got=f"{min(a.min(), b.min()):g}", fix="count again")
-    from scipy.special import betainc, betaln  # half a second, which `robustgeom --help` need not wait for
+    from scipy.special import betainc, betaln
 
     with np.errstate(divide="ignore"):  # a thousand draws behind, the tail rounds to 0: no evidence at all
         tail = np.log(betainc(b + 1, a + 1, 0.5))
@@ -123,9 +124,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
         return 1.0
-    from scipy.stats import binomtest  # half a second, which `robustgeom --help` need not wait for
+    from scipy.special import bdtr
 
-    return float(binomtest(only_a, only_a + only_b).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def bootstrap(
@@ -169,9 +170,9 @@ def exceeds(count: int, n: int, rate: float, *, fewest: int = 3, level: float = 
         )
     if count < fewest:
         return False
-    from scipy.stats import binom  # half a second, which `robustgeom --help` need not wait for
+    from scipy.special import bdtrc
 
-    return bool(binom.sf(count - 1, n, rate) < level)
+    return bool(bdtrc(count - 1, n, rate) < level)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:

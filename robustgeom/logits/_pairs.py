@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from robustgeom.errors import InputError
@@ -19,5 +18,7 @@ def of_same_shape(first: Tensor, second: Tensor) -> None:
 
 def rank_share(values: Tensor) -> Tensor:
     """Return the share of values (n,) that are smaller than each, ties counted half: (n,), in (0, 1)."""
+    from scipy.stats import rankdata  # takes a second to import, which few that import us use
+
     ranks = rankdata(values.cpu().numpy())
     return torch.from_numpy(np.asarray((ranks - 0.5) / len(ranks)))

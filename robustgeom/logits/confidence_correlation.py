@@ -1,11 +1,11 @@
 """Whether two networks are sure of the same samples."""
 
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from robustgeom.errors import InputError
 from robustgeom.logits._pairs import of_same_shape
 from robustgeom.logits.confidence import confidence
+from robustgeom.stats import spearman
 
 __all__ = ["confidence_correlation"]
 
@@ -25,4 +25,4 @@ def confidence_correlation(first: Tensor, second: Tensor) -> float:
     pair = [confidence(z.double()).cpu().numpy() for z in (first, second)]
     if any(len(values) < 2 or (values == values[0]).all() for values in pair):
         raise InputError("confidences that differ", got="one confidence for all samples", fix="more samples")
-    return float(spearmanr(*pair).statistic)
+    return spearman(*pair)

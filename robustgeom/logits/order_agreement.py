@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
 from robustgeom.errors import InputError, unknown
@@ -15,7 +14,7 @@ from robustgeom.logits._pairs import of_same_shape
 
 __all__ = ["order_agreement"]
 
-_MEASURES: Mapping[str, Callable[..., Any]] = {"kendall": kendalltau, "spearman": spearmanr}
+_MEASURES = {"kendall": "kendalltau", "spearman": "spearmanr"}
 
 
 def order_agreement(first: Tensor, second: Tensor, labels: Tensor, *, measure: str = "kendall") -> Tensor:
@@ -30,6 +29,8 @@ def order_agreement(first: Tensor, second: Tensor, labels: Tensor, *, measure: s
     >>> order_agreement(z, 2 * z + 1, torch.tensor([0])).item()
     1.0
     """
+    from scipy import stats  # takes a second to import, which few that import us use
+
     of_same_shape(first, second)
     if measure not in _MEASURES:
         raise unknown("measure", measure, _MEASURES)
@@ -40,8 +41,9 @@ def order_agreement(first: Tensor, second: Tensor, labels: Tensor, *, measure: s
     kept = torch.ones(n, classes, dtype=torch.bool, device=first.device)
     for out in (labels, first.argmax(1), second.argmax(1)):
         kept[torch.arange(n), out] = False
+    correlation = getattr(stats, _MEASURES[measure])
     rows = zip(first.cpu().numpy(), second.cpu().numpy(), kept.cpu().numpy(), strict=True)
-    found = [_correlation(a[which], b[which], _MEASURES[measure]) for a, b, which in rows]
+    found = [_correlation(a[which], b[which], correlation) for a, b, which in rows]
     return torch.tensor(found, dtype=torch.float64)
 
 
