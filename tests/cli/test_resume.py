@@ -65,6 +65,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_record(start, finish, t
     assert not (tmp_path / "runs" / "quick-linf-2").exists()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(start, tmp_path):
     process = after_a_job(start(*COMMAND, "--suite", "autoattack-linf", cwd=tmp_path))
     time.sleep(0.5)  # the next attack, which takes longer, is under way

@@ -32,6 +32,7 @@ def test_the_example_of_a_defense_finds_that_it_is_none(tmp_path):
     assert through < plain
 
 
+@pytest.mark.slow
 def test_the_example_of_a_comparison_writes_its_page(tmp_path):
     said = run("compare", tmp_path)
     assert "fmnist-cnn-pgd-at is more robust than fmnist-cnn-standard at linf 8/255" in said

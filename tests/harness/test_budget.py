@@ -103,7 +103,12 @@ def test_partial_records_can_be_compared_and_are_named_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [("fmnist-cnn-standard", N), ("fmnist-cnn-pgd-at", N), ("fmnist-cnn-gaussian", 20)]
+    ("name", "n"),
+    [
+        ("fmnist-cnn-standard", N),
+        pytest.param("fmnist-cnn-pgd-at", N, marks=pytest.mark.slow),
+        ("fmnist-cnn-gaussian", 20),
+    ],
 )
 def test_the_estimate_is_near_and_its_upper_end_holds(name, n):
     lines = []

@@ -37,7 +37,14 @@ def test_same_seed_and_plan_give_the_same_record_bit_for_bit(model):
     assert first.tables["geometry"].num_rows > 0
 
 
-@pytest.mark.parametrize("model", ["fmnist-cnn-standard", "fmnist-cnn-gaussian", "fmnist-resnet-standard"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "fmnist-cnn-standard",
+        "fmnist-cnn-gaussian",
+        pytest.param("fmnist-resnet-standard", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("other", [pytest.param(12, marks=pytest.mark.slow), 40])
 def test_another_batch_size_gives_the_same_verdicts_except_near_ties(model, other):
     first, second = once(model), run(model, other)

@@ -349,6 +349,7 @@ def job(tmp_path, model, name):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_record_and_it_is_the_same(tmp_path):
     spec = job(tmp_path, "fmnist-cnn-standard", "shared")
     with Processes(2) as executor:
@@ -386,6 +387,7 @@ def dies(spec):
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_tried_again_and_then_reported(tmp_path, monkeypatch):
     (tmp_path / "dying_workers.py").write_text(WORKERS)
     monkeypatch.syspath_prepend(tmp_path)
