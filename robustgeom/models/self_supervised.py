@@ -47,6 +47,7 @@ class SelfSupervised(nn.Module):
                 "a base with a linear read-out, and a layer to project by", got=got, fix="preact_resnet"
             )
         self.encoder.logits = nn.Identity()
+        self.pooled = nn.Identity()  # what comes out of the encoder, as a stage of its own
         widths = [readout.in_features, *projector]
         layers = [nn.Linear(a, b, bias=False) for a, b in pairwise(widths)]
         between = [[nn.BatchNorm1d(width), nn.ReLU()] for width in projector[:-1]] + [[]]
@@ -57,8 +58,8 @@ class SelfSupervised(nn.Module):
 
     @property
     def stages(self) -> list[str]:
-        """The encoder's stages, by their names here."""
-        return [f"encoder.{stage}" for stage in getattr(self.encoder, "stages", ())]
+        """The encoder's stages, by their names here, and its features."""
+        return [*(f"encoder.{stage}" for stage in getattr(self.encoder, "stages", ())), "pooled"]
 
     @torch.no_grad()
     def prepare(self, inputs: Tensor) -> None:
@@ -78,7 +79,7 @@ class SelfSupervised(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the encoder's features (n, width)."""
-        found: Tensor = self.encoder(x)
+        found: Tensor = self.pooled(self.encoder(x))
         return found
 
     def embed(self, x: Tensor) -> Tensor:

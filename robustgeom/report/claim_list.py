@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from robustgeom.report.claims import Claim
+from robustgeom.report.embedding_claims import EMBEDDINGS
 from robustgeom.report.gate_claims import GATED
 
 __all__ = ["CLAIMS"]
@@ -297,4 +298,5 @@ CLAIMS: tuple[Claim, ...] = (
         "models.csv",
     ),
     *GATED,
+    *EMBEDDINGS,
 )

@@ -8,6 +8,14 @@ from typing import Literal
 
 from robustgeom.errors import unknown
 from robustgeom.records import RunRecord
+from robustgeom.report.embedding_rules import (
+    attacked_views_help,
+    capacity_compresses_views,
+    capacity_is_more_robust,
+    more_views_help,
+    probes_are_as_accurate,
+    views_make_smaller_manifolds,
+)
 from robustgeom.report.families import (
     at_keeps_capacity,
     late_capacity,
@@ -60,6 +68,14 @@ from robustgeom.report.vector_rules import (
     signals_align,
     signals_keep_their_sign,
     vectors_cost_accuracy,
+)
+from robustgeom.report.wave_rules import (
+    shuffles_lose_the_gain,
+    waves_help_classes_little,
+    waves_leave_contrasts,
+    waves_resist_shifts,
+    waves_shrink_translations,
+    waves_tell_images_apart,
 )
 from robustgeom.stats import Interval
 
@@ -121,9 +137,12 @@ def judge(claim: Claim, records: Iterable[RunRecord]) -> ClaimResult:
 
 RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "at_keeps_capacity": at_keeps_capacity,
+    "attacked_views_help": attacked_views_help,
     "attacks_are_strong": attacks_are_strong,
     "broadcasting_keeps_up": broadcasting_keeps_up,
     "broadcasting_trains_convolutions": broadcasting_trains_convolutions,
+    "capacity_compresses_views": capacity_compresses_views,
+    "capacity_is_more_robust": capacity_is_more_robust,
     "clean_lessons_help": clean_lessons_help,
     "clouds_overlap": clouds_overlap,
     "confidences_disagree": confidences_disagree,
@@ -139,6 +158,7 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "margin_grows": margin_grows,
     "margin_ranks_robustness": margin_ranks_robustness,
     "medians_help": medians_help,
+    "more_views_help": more_views_help,
     "noise_beyond_filters": noise_beyond_filters,
     "noise_blurs": noise_blurs,
     "noise_costs_clean": noise_costs_clean,
@@ -148,6 +168,7 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "noise_widens": noise_widens,
     "not_every_sample": not_every_sample,
     "overlap_grows": overlap_grows,
+    "probes_are_as_accurate": probes_are_as_accurate,
     "relu_gates_carry": relu_gates_carry,
     "robust_distillation_keeps_up": robust_distillation_keeps_up,
     "rule_matters_little": rule_matters_little,
@@ -156,6 +177,7 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "shallow_has_a_best_size": shallow_has_a_best_size,
     "shrinkage_grows": shrinkage_grows,
     "shrinkage_is_not_enough": shrinkage_is_not_enough,
+    "shuffles_lose_the_gain": shuffles_lose_the_gain,
     "signals_align": signals_align,
     "signals_keep_their_sign": signals_keep_their_sign,
     "signatures_differ": signatures_differ,
@@ -164,5 +186,11 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "students_stay_below": students_stay_below,
     "trained_widths_stay": trained_widths_stay,
     "vectors_cost_accuracy": vectors_cost_accuracy,
+    "views_make_smaller_manifolds": views_make_smaller_manifolds,
+    "waves_help_classes_little": waves_help_classes_little,
+    "waves_leave_contrasts": waves_leave_contrasts,
+    "waves_resist_shifts": waves_resist_shifts,
+    "waves_shrink_translations": waves_shrink_translations,
+    "waves_tell_images_apart": waves_tell_images_apart,
     "wrong_classes_matter": wrong_classes_matter,
 }

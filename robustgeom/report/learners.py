@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robustgeom.records import RunRecord
+from robustgeom.report.encoder_sheets import encoder_sheets
 from robustgeom.report.findings import mean_mask, place, shares
 from robustgeom.report.gate_rules import attacked_softly, fell_only
 from robustgeom.report.geometry import Sheet
@@ -34,8 +35,8 @@ LIMITS = ("network", "limit", "network's accuracy", "limit's accuracy", "unlike 
 
 
 def gate_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
-    """Return the tables of gates and learning rules, then those of limits."""
-    return [*learner_sheets(records), *limit_sheets(records)]
+    """Return the tables of gates and learning rules, those of limits, and those of encoders with probes."""
+    return [*learner_sheets(records), *limit_sheets(records), *encoder_sheets(records)]
 
 
 def limit_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:

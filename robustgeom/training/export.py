@@ -111,15 +111,16 @@ def _cost(recipe: Recipe, history: Sequence[EpochDone], device: str) -> Training
 
 def _learned(recipe: Recipe) -> str:
     first = recipe.pretraining
-    return recipe.objective.name if first is None else f"{first.objective.name}, then {recipe.objective.name}"
+    return recipe.objective.name if first is None else f"{first}, then {recipe.objective.name}"
 
 
 def _card(
     recipe: Recipe, model: nn.Module, weights: bytes, data: Dataset, cost: Training | None
 ) -> ModelCard:
-    objective = recipe.objective
+    first = recipe.pretraining
+    objective = first.objective if first is not None and not recipe.objective.eps else recipe.objective
     threat = f"{objective.norm} {objective.eps:g}" if objective.eps else "none"
-    what = recipe.title or (f"{objective.name} at {threat}" if objective.eps else objective.name)
+    what = recipe.title or _learned(recipe) + (f" at {threat}" if recipe.objective.eps else "")
     what += f", taught by {recipe.teacher.model}" if recipe.teacher and not recipe.title else ""
     return ModelCard(
         name=recipe.name,

@@ -188,6 +188,13 @@ class Pretraining(_Section):
     optimiser: Optimiser
     augmentation: Augmentation = Augmentation(flip=False)
 
+    def __str__(self) -> str:
+        """Return it in words, without what is usual: mmcr:views=2 on fashion-mnist."""
+        asked = self.objective
+        settings = written(asked.arguments, objective_settings(asked.name))
+        radius = f" at {asked.norm} {asked.eps:g}" if asked.eps else ""
+        return f"{asked.name}{f':{settings}' if settings else ''}{radius} on {self.data}"
+
     @model_validator(mode="after")
     def _needs_no_teacher(self) -> Pretraining:
         _known("data set with training samples", self.data, DATASETS)
