@@ -62,6 +62,8 @@ STUDIES = {
     "vectors": "Vectorised networks, and learning without backpropagation",
     "gated-linear": "Gated linear networks",
     "gates": "Hard gates",
+    "self-supervised": "Representations learned without labels",
+    "waves": "Learning from retinal waves",
 }
 SECTIONS = {
     "checks": "Failure checks",
