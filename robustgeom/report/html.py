@@ -70,7 +70,7 @@ SECTIONS = {
     "curve": "Accuracy against eps",
     "geometry": "Geometry per stage",
     "kinds": "Two kinds of networks",
-    "learners": "Gates and learning rules",
+    "learners": "What was learned, and how",
     "lessons": "What students were taught",
     "logits": "Logits and gaps",
     "noise": "Noise sweep",
