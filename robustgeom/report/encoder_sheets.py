@@ -40,7 +40,7 @@ def _accuracies(own: Encoders) -> Sheet:
     first = next(iter(own.values()))[0]
     radii = first.header.threat.headlines
     heads = ("the encoder learned", "probes", "clean", *(f"robust, {place(first, r)}" for r in radii))
-    rows = [
+    rows: list[tuple[str | int, ...]] = [
         (
             lesson,
             len(group),
