@@ -147,6 +147,34 @@ MEASURES: dict[str, Measure] = {
             "identification", "accuracy", 0, 1, True, "of a linear read-out that names a point's manifold"
         ),
         Measure("shift", "standard deviations", -math.inf, math.inf, None, "between those versions' means"),
+        Measure("graph_strength", "absolute correlation", 0, 1, None, "mean over pairs of units"),
+        Measure(
+            "graph_strength_chance", "absolute correlation", 0, 1, None, "the same of permuted responses"
+        ),
+        Measure("weighted_clustering", "share", 0, 1, None, "of all correlations, in units of the largest"),
+        Measure("controllability", "trace", 1, math.inf, None, "average controllability, mean over units"),
+        Measure("class_modularity", "share", -1, 1, None, "of units by the class that they prefer"),
+        *(
+            Measure(f"{name}{end}", "share", low, 1, None, f"{meaning}{of}")
+            for name, low, meaning in (
+                ("graph_modularity", -1, "of the communities found"),
+                ("graph_participation", 0, "mean participation coefficient"),
+                ("graph_efficiency", 0, "global efficiency of edges"),
+                ("local_efficiency", 0, "efficiency among neighbours"),
+                ("graph_clustering", 0, "share of closed pairs of neighbours"),
+                ("hub_density", 0, "joined pairs of the tenth of units with most edges"),
+            )
+            for end, of in (("", ""), ("_chance", ", of rewired graphs"))
+        ),
+        Measure(
+            "small_world", "ratio", 0, math.inf, None, "clustering times efficiency, over those of chance"
+        ),
+        Measure("rich_club", "ratio", 0, math.inf, None, "hub density over that of chance"),
+        Measure("community_agreement", "share", 0, 1, None, "mutual information with the unchanged graph's"),
+        Measure("edge_change", "correlation", 0, 2, None, "root mean square difference of edges"),
+        Measure(
+            "strength_change", "absolute correlation", -1, 1, None, "of mean edges, changed minus unchanged"
+        ),
         Measure("max_logit", "logits", -math.inf, math.inf, None, "largest logit minus the mean logit"),
         Measure("logit_gap", "logits", 0, math.inf, None, "largest logit minus the second largest"),
         Measure("mean_gap", "logits", 0, math.inf, None, "mean of largest logit minus each logit"),

@@ -41,8 +41,9 @@ def _listed(context: click.Context, parameter: click.Parameter, text: str | None
     default="class",
     show_default=True,
     callback=_listed,
-    help="class, class-attacked, attack, noise, translations, wide-translations, contrasts, views; with noise in the "
-    "network also own-noise, frozen-noise, frozen-perturbation; of spoken-words also speaker, accent and background.",
+    help="class, class-attacked, class-noise, attack, noise, translations, wide-translations, contrasts, views; with "
+    "noise in the network also own-noise, frozen-noise, frozen-perturbation; of spoken-words also speaker, accent and "
+    "background.",
 )
 @click.option("--stages", callback=_listed, help="Module names [default: the model's own stages].")
 @click.option(

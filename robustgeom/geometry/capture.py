@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustgeom.errors import InputError, unknown
 
-__all__ = ["capture"]
+__all__ = ["INPUT", "LOGITS", "capture"]
 
 INPUT, LOGITS = "input", "logits"
 
@@ -24,6 +24,7 @@ def capture(
     stages: Sequence[str] | None = None,
     features: int = 2000,
     seed: int = 0,
+    pooled: bool = False,
     forward: Callable[[int, Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Run the batches through `model` and return what each stage put out, one row per sample, on the CPU.
@@ -33,7 +34,8 @@ def capture(
     logits over again. The result holds "input" first, each stage, and "logits", what the model returns, last, all
     (n, min(f, features)); f is the width after flattening. What is wider is projected batch by batch
     on `features` fixed Gaussian directions of unit norm, drawn from (seed, stage, f) and scaled so that
-    squared distances are kept on average.
+    squared distances are kept on average. `pooled`, outputs (b, units, ...) are averaged over all positions instead,
+    and none is projected: one number a unit or channel.
     `forward(batch_index, batch)`, by default `model(batch)`, may run the model inside a noise context. Batches may be
     made on the way, by passes of the model too.
     No gradient is recorded; mode, weights and hooks of the model are as before, also after an error.
@@ -49,7 +51,7 @@ def capture(
     if isinstance(batches, Tensor):
         raise InputError("an iterable of batches", got="one tensor", fix="[batch]")
     names, required = _stage_names(model, stages)
-    recorder = _Recorder(features, seed)
+    recorder = _Recorder(features, seed, pooled)
     for index, batch in enumerate(batches):
         _check_batch(batch)
         recorder.begin(len(batch))
@@ -72,9 +74,9 @@ def _without_echoes(found: dict[str, Tensor]) -> dict[str, Tensor]:
 class _Recorder:
     """Rows per stage, projected while they arrive, so that memory grows with the projected width alone."""
 
-    def __init__(self, features: int, seed: int) -> None:
+    def __init__(self, features: int, seed: int, pooled: bool) -> None:
         self.rows: dict[str, list[Tensor]] = {}
-        self._features, self._seed = features, seed
+        self._features, self._seed, self._pooled = features, seed, pooled
         self._directions: dict[str, Tensor] = {}
         self._seen: set[str] = set()
         self._size = 0
@@ -108,8 +110,10 @@ class _Recorder:
         return {name: _joined(name, self.rows.pop(name)) for name in order}
 
     def _project(self, name: str, output: Tensor) -> Tensor:
+        if self._pooled and output.ndim > 2:
+            return _flat(output.detach().flatten(2).mean(2))
         flat = output.detach().flatten(1) if output.ndim > 1 else output.detach()[:, None]
-        if flat.shape[1] <= self._features:
+        if self._pooled or flat.shape[1] <= self._features:
             return _flat(flat)
         if name not in self._directions:
             drawn = _draw_directions(self._seed, name, flat.shape[1], self._features)

@@ -159,12 +159,12 @@ def analyze(
 ) -> Analysis:
     """Measure the geometry of manifolds at every stage of a model.
 
-    model, data: as for `evaluate`. geometry: what to measure, by name. manifolds: class, class-attacked, attack, noise,
-    translations, wide-translations, contrasts, views; for a noisy model own-noise, frozen-noise, frozen-perturbation;
-    facts of the data, such as speaker, with a manifold for each value; or names in `groups`, which maps names of your
-    own to label columns (n,) of the data. stages: module names, by default those the model declares or its direct
-    children; input and logits are always measured. Numbers have no units, unless a measure says so. What cannot be
-    measured is a note; where that is everything, its error is raised. Bad input raises a `UserError`.
+    model, data: as for `evaluate`. geometry: what to measure, by name. manifolds: class, class-attacked, class-noise,
+    attack, noise, translations, wide-translations, contrasts, views; for a noisy model own-noise, frozen-noise,
+    frozen-perturbation; facts of the data, such as speaker, with a manifold for each value; or names in `groups`, which
+    maps names of your own to label columns (n,) of the data. stages: module names, by default those the model declares
+    or its direct children; input and logits are always measured. Numbers have no units, unless a measure says so. What
+    cannot be measured is a note; where that is everything, its error is raised. Bad input raises a `UserError`.
 
     >>> options = AnalysisOptions(points=5, features=50, n_t=10)
     >>> found = analyze("fmnist-cnn-standard", stages=["conv1"], options=options)
@@ -198,7 +198,7 @@ def analyze(
 
 def _columns(groups: Mapping[str, Column] | None) -> dict[str, Column]:
     found = {} if groups is None else dict(groups)
-    taken = sorted({*found} & {*KINDS, "attacked", "clean"})
+    taken = sorted({*found} & {*KINDS, "attacked", "clean", "noisy"})
     if taken:
         raise InputError("groups with names of your own", got=", ".join(taken), fix="renaming them")
     return found
@@ -249,7 +249,7 @@ def _measured(
         missing += without
         if progress is not None:
             stages, seconds = len({row["stage"] for row in found}), perf_counter() - began
-            under = radius if manifolds.condition in ("attacked", *THREATENED) else ""
+            under = radius if manifolds.condition in ("attacked", "noisy", *THREATENED) else ""
             line = f"{manifolds.condition} manifolds{under}: {stages} stages ({seconds:.1f} s)"
             progress(tell(done=index + 1, line=line if found else None))
     return rows, missing

@@ -33,7 +33,7 @@ __all__ = [
 
 NOISY = ("frozen-noise", "frozen-perturbation", "own-noise")
 """Kinds that need a network with noise."""
-THREATENED = ("attack", "class-attacked", "frozen-noise", "frozen-perturbation", "noise")
+THREATENED = ("attack", "class-attacked", "class-noise", "frozen-noise", "frozen-perturbation", "noise")
 """Kinds that need a threat."""
 Column = Sequence[Any] | Tensor | NDArray[Any]
 WIDE = 0.5  # of a side, the translation task of arXiv:2312.02791
@@ -182,7 +182,7 @@ class Builder:
 
     def steps_of(self, kind: str) -> int:
         """Return the steps of the attack in a kind of manifold."""
-        return self.steps or (20 if kind == "class-attacked" else 1)
+        return self.steps or (20 if kind.startswith("class") else 1)
 
     def attack(self, kind: str) -> Attack:
         """Return the attack in a kind of manifold."""
@@ -190,10 +190,11 @@ class Builder:
         return Attack(self.subject, self.threat, self.steps_of(kind), self.eot, self.seed)
 
     def classes(self, condition: str, change: Change | None) -> Manifolds:
-        """Return class manifolds under a change."""
-        return class_manifolds(
+        """Return class manifolds under a change; where there is one, with the unchanged ones as their origin."""
+        found = class_manifolds(
             self.data, points=self.points, condition=condition, change=change, batch_size=self.batch_size
         )
+        return found if change is None else replace(found, origin=self.classes("clean", None))
 
     def versions(
         self,
@@ -248,6 +249,7 @@ def _changed(images: Dataset, change: Change, batch_size: int) -> Dataset:
 KINDS: dict[str, Callable[[Builder], Manifolds]] = {
     "class": lambda b: b.classes("clean", None),
     "class-attacked": lambda b: b.classes("attacked", b.attack("class-attacked")),
+    "class-noise": lambda b: b.classes("noisy", SameNorm(b.attack("class-noise"))),
     "attack": lambda b: b.versions("attack", b.attack("attack")),
     "noise": lambda b: b.versions("noise", SameNorm(b.attack("noise"))),
     "own-noise": lambda b: b.versions("own-noise"),

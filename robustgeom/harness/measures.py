@@ -35,6 +35,7 @@ from robustgeom.registry import Registry
 __all__ = [
     "GEOMETRY",
     "Head",
+    "Rows",
     "capacity",
     "clouds",
     "correlated",
@@ -63,7 +64,8 @@ GEOMETRY = Registry(
             "overlap",
             "identification",
         )
-    },
+    }
+    | {name: f"robustgeom.harness.graph_measures:{name}" for name in ("graph", "graph_change")},
 )
 """From names to functions like `capacity` below."""
 _SHARE = 0.6  # of the samples that the predicted error is for, as in the source's figures

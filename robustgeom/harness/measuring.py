@@ -10,17 +10,19 @@ import torch
 from torch import Generator, Tensor
 
 from robustgeom.errors import InputError, UserError
-from robustgeom.geometry import capture
+from robustgeom.geometry.capture import INPUT, LOGITS, capture
+from robustgeom.harness.graph_measures import OF_UNITS
 from robustgeom.harness.manifolds import Manifolds
 from robustgeom.harness.measures import GEOMETRY, Head
 from robustgeom.harness.subject import Subject
 from robustgeom.registry import needs_of
 from robustgeom.seeds import seed_of
 
-__all__ = ["Measuring", "Missing", "notes"]
+__all__ = ["TOGETHER", "Measuring", "Missing", "notes"]
 
 Missing = tuple[str, UserError]
 """Where something could not be measured, and why."""
+TOGETHER = "all stages"
 _EQUAL = 1e-6  # of the largest number; single precision tells no more apart after a few layers
 
 
@@ -46,6 +48,11 @@ def _refusal(points: Tensor) -> InputError | None:
     if spread <= _EQUAL * points.abs().max():
         return InputError("outputs that differ between samples", got="equal ones", fix="another stage")
     return None
+
+
+def _of_units(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    inside = {name: points for name, points in found.items() if name not in (INPUT, LOGITS)}
+    return {**inside, TOGETHER: torch.cat(list(inside.values()), dim=1)} if len(inside) > 1 else inside
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,24 @@ class Measuring:
 
         A dead stage is left out of all measures: some have a number for it, and a high one.
         """
+        found: list[dict[str, Any]] = []
+        missing: list[Missing] = []
+        for pooled in (False, True):
+            names = [name for name in self.geometry if (name in OF_UNITS) == pooled]
+            if names:
+                rows, without = self._stage_by_stage(names, subject, manifolds, pooled=pooled)
+                found += rows
+                missing += without
+        return found, missing
+
+    def _stage_by_stage(
+        self, names: Sequence[str], subject: Subject, manifolds: Manifolds, *, pooled: bool
+    ) -> tuple[list[dict[str, Any]], list[Missing]]:
         try:
-            stages = self.activations(subject, manifolds)
-            origins = self._origins(subject, manifolds)
+            stages = self.activations(subject, manifolds, pooled=pooled)
+            wanted = any("origin" in needs_of(GEOMETRY[name]) for name in names)
+            before = manifolds.origin if wanted else None
+            origins = {} if before is None else self.activations(subject, before, pooled=pooled)
         except UserError as error:
             return [], [(manifolds.condition, error)]
         found: list[dict[str, Any]] = []
@@ -87,19 +109,12 @@ class Measuring:
                 missing.append((place, refused))
                 continue
             head = Head(model=info.name, seed=info.seed, stage=stage, condition=manifolds.condition)
-            for name in self.geometry:
+            for name in names:
                 try:
                     found += self._measured(name, points, origins.get(stage), manifolds, head)
                 except InputError as error:
                     missing.append((f"{place}, {name}", error))
         return found, missing
-
-    def _origins(self, subject: Subject, manifolds: Manifolds) -> dict[str, Tensor]:
-        """Return what every stage puts out for the versions before their change, where a measure compares with it."""
-        wanted = any("origin" in needs_of(GEOMETRY[name]) for name in self.geometry)
-        if not wanted or manifolds.origin is None:
-            return {}
-        return self.activations(subject, manifolds.origin)
 
     def _measured(
         self, name: str, points: Tensor, origin: Tensor | None, manifolds: Manifolds, head: Head
@@ -121,8 +136,14 @@ class Measuring:
         )
         return rows
 
-    def activations(self, subject: Subject, manifolds: Manifolds) -> dict[str, Tensor]:
-        """Return what every stage puts out (n, features at most), under the noise that the manifolds' keys name."""
+    def activations(
+        self, subject: Subject, manifolds: Manifolds, *, pooled: bool = False
+    ) -> dict[str, Tensor]:
+        """Return what every stage puts out (n, features at most), under the noise that the manifolds' keys name.
+
+        `pooled`: what units or channels respond (n, units), averaged over positions, stage by stage but for input and
+        logits, and of all of these together.
+        """
         keys: list[Sequence[int]] = []
 
         def batches() -> Iterator[Tensor]:
@@ -137,11 +158,13 @@ class Measuring:
                 found: Tensor = target.run(batch)
                 return found
 
-        return capture(
+        found = capture(
             subject.engine,
             batches(),
             stages=self.stages,
             features=self.features,
             seed=seed_of(self.seed, "projection"),
+            pooled=pooled,
             forward=forward,
         )
+        return _of_units(found) if pooled else found

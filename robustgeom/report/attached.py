@@ -21,7 +21,7 @@ VERSIONS = (
     *("translations", "wide-translations", "contrasts", "views"),
 )
 """Conditions in which a manifold is many versions of one stimulus."""
-UNDER_THREAT = ("attacked", "attack", "noise", "frozen-noise", "frozen-perturbation")
+UNDER_THREAT = ("attacked", "noisy", "attack", "noise", "frozen-noise", "frozen-perturbation")
 STIMULUS_MEASURES = ("capacity", "radius", "dimension", "separability", "overlap", "shift", "identification")
 STIMULI = pa.schema(
     [
