@@ -13,6 +13,8 @@ from robustgeom.models.stem import REDUCED_FROM, entry, normalisation
 
 __all__ = ["CNN"]
 
+_NORMS = ((nn.BatchNorm2d, 32), (nn.BatchNorm2d, 64), (nn.BatchNorm1d, 128))
+
 
 class CNN(nn.Module):
     """Two stride-2 5x5 convolutions (32 and 64 channels), a 128-unit layer, a linear read-out.
@@ -22,7 +24,7 @@ class CNN(nn.Module):
     With `stem` "none" the network takes feature maps of a front end, neither normalised nor reduced, and `size` may be
     their height and width. mean, deviation: one number, or one a channel. `rho` is the noise-to-signal variance ratio
     at the places named in `noisy` (any of input, stem, conv1, conv2, hidden), ahead of their ReLU; `noise` is gaussian,
-    poisson or multiplicative. Raises `InputError` and `UnknownNameError`.
+    poisson or multiplicative. `batch_norm` puts one ahead of every ReLU. Raises `InputError` and `UnknownNameError`.
 
     >>> CNN().eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -42,6 +44,7 @@ class CNN(nn.Module):
         rho: float = 0.0,
         noise: str = "gaussian",
         noisy: Sequence[str] = (),
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.normalise = normalisation(stem, channels, mean, deviation)
@@ -56,11 +59,12 @@ class CNN(nn.Module):
             self.stem = nn.Sequential(*entry(channels, 32, max(sides)), plan.activation("stem", 32))
             channels, sides = 32, tuple((side + 3) // 4 for side in sides)
         units = 64 * math.prod((side + 3) // 4 for side in sides)
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(channels, 32, 5, stride=2, padding=2), plan.activation("conv1", 32)
-        )
-        self.conv2 = nn.Sequential(nn.Conv2d(32, 64, 5, stride=2, padding=2), plan.activation("conv2", 64))
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(units, 128), plan.activation("hidden", 128))
+        norms = [[kind(width)] if batch_norm else [] for kind, width in _NORMS]
+        conv1, conv2 = (nn.Conv2d(a, b, 5, stride=2, padding=2) for a, b in ((channels, 32), (32, 64)))
+        self.conv1 = nn.Sequential(conv1, *norms[0], plan.activation("conv1", 32))
+        self.conv2 = nn.Sequential(conv2, *norms[1], plan.activation("conv2", 64))
+        dense = nn.Flatten(), nn.Linear(units, 128)
+        self.hidden = nn.Sequential(*dense, *norms[2], plan.activation("hidden", 128))
         self.logits = nn.Linear(128, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robustgeom.report.claims import Claim
 from robustgeom.report.embedding_claims import EMBEDDINGS
 from robustgeom.report.gate_claims import GATED
+from robustgeom.report.graph_claims import GRAPHS
 
 __all__ = ["CLAIMS"]
 
@@ -299,4 +300,5 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *GATED,
     *EMBEDDINGS,
+    *GRAPHS,
 )

@@ -33,6 +33,13 @@ from robustgeom.report.gln_rules import (
     relu_gates_carry,
     shallow_has_a_best_size,
 )
+from robustgeom.report.graph_rules import (
+    attacks_change_graphs_more,
+    attacks_undo_class_modules,
+    graphs_differ,
+    graphs_explain_robustness,
+    norm_raises_efficiency,
+)
 from robustgeom.report.logit_rules import (
     confidences_disagree,
     every_gap_shrinks,
@@ -139,6 +146,8 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "at_keeps_capacity": at_keeps_capacity,
     "attacked_views_help": attacked_views_help,
     "attacks_are_strong": attacks_are_strong,
+    "attacks_change_graphs_more": attacks_change_graphs_more,
+    "attacks_undo_class_modules": attacks_undo_class_modules,
     "broadcasting_keeps_up": broadcasting_keeps_up,
     "broadcasting_trains_convolutions": broadcasting_trains_convolutions,
     "capacity_compresses_views": capacity_compresses_views,
@@ -150,6 +159,8 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "every_gap_shrinks": every_gap_shrinks,
     "extremes_differ": extremes_differ,
     "gates_hide": gates_hide,
+    "graphs_differ": graphs_differ,
+    "graphs_explain_robustness": graphs_explain_robustness,
     "interior_peak": interior_peak,
     "late_capacity": late_capacity,
     "less_overconfident": less_overconfident,
@@ -166,6 +177,7 @@ RULES: dict[str, Callable[[Sequence[RunRecord]], list[Finding]]] = {
     "noise_is_compressed": noise_is_compressed,
     "noise_keeps_capacity": noise_keeps_capacity,
     "noise_widens": noise_widens,
+    "norm_raises_efficiency": norm_raises_efficiency,
     "not_every_sample": not_every_sample,
     "overlap_grows": overlap_grows,
     "probes_are_as_accurate": probes_are_as_accurate,

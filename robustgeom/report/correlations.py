@@ -14,6 +14,7 @@ from robustgeom.report.crowd import trained
 from robustgeom.report.crowd_charts import correlation_chart, measures_chart
 from robustgeom.report.figures import Cell, Figure
 from robustgeom.report.findings import place
+from robustgeom.report.graph_rules import GRAPH_MEASURES, graph_values
 from robustgeom.report.stimuli import ATTACK, NOISE, OWN, stimuli, with_stimuli
 from robustgeom.report.tables import CONDITIONS, INPUT, LOGIT_MEASURES, aggregates, logit_values, stages
 from robustgeom.stats import Interval, bootstrap, spearman
@@ -61,7 +62,17 @@ def measures_of(record: RunRecord, radius: float) -> dict[str, float]:
 
     Of classes clean and under the strictest attack, of single stimuli under own noise, attack and noise of `radius`.
     """
-    return {**dict(_of_classes(record)), **dict(_of_stimuli(record, radius)), **dict(_of_logits(record))}
+    parts = (_of_classes(record), _of_graphs(record), _of_stimuli(record, radius), _of_logits(record))
+    return {name: value for part in parts for name, value in part}
+
+
+def _of_graphs(record: RunRecord) -> Iterator[tuple[str, float]]:
+    found = graph_values(record)
+    for measure in (m for m in GRAPH_MEASURES if m in found):
+        yield (
+            f"{measure.removeprefix('graph_').replace('_', ' ')} of the functional graph, clean",
+            found[measure],
+        )
 
 
 def _of_classes(record: RunRecord) -> Iterator[tuple[str, float]]:

@@ -32,6 +32,7 @@ from robustgeom.report.figures import (
     logit_figures,
 )
 from robustgeom.report.geometry import model_geometry, profile_figure
+from robustgeom.report.graph_sheets import graph_sheets
 from robustgeom.report.images import examples
 from robustgeom.report.kinds import Inputs, kinds, nowhere
 from robustgeom.report.learners import gate_sheets
@@ -64,12 +65,14 @@ STUDIES = {
     "gates": "Hard gates",
     "self-supervised": "Representations learned without labels",
     "waves": "Learning from retinal waves",
+    "network-science": "Network science of networks under attack",
 }
 SECTIONS = {
     "checks": "Failure checks",
     "curve": "Accuracy against eps",
     "geometry": "Geometry per stage",
     "kinds": "Two kinds of networks",
+    "graphs": "Functional graphs",
     "learners": "What was learned, and how",
     "lessons": "What students were taught",
     "logits": "Logits and gaps",
@@ -79,6 +82,7 @@ SECTIONS = {
 }
 """Sections of the page that claims lead to."""
 INSTEAD = {
+    "graphs": "geometry",
     "kinds": "logits",
     "learners": "verdicts",
     "lessons": "verdicts",
@@ -114,8 +118,10 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
     charts += [*noise, *scales, *ranking, *stimuli, *measures]
     pairs, lessons, learners = kinds(records, inputs), lesson_sheets(records), gate_sheets(records)
+    graphs = graph_sheets(records)
     optional = {
         "kinds": pairs,
+        "graphs": graphs,
         "learners": learners,
         "lessons": lessons,
         "noise": noise,
@@ -149,6 +155,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         ],
         "kinds": pairs,
         "lessons": lessons,
+        "graphs": graphs,
         "learners": learners,
         "studies": _studies(comparison.claims),
         "budgets": budgets(comparison),

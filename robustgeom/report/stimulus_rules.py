@@ -38,6 +38,7 @@ from robustgeom.report.sweep import plainly_noisy
 from robustgeom.words import percent
 
 __all__ = [
+    "most_seeded",
     "noise_is_compressed",
     "noise_widens",
     "signatures_differ",
@@ -70,7 +71,7 @@ def trained_widths_stay(records: Sequence[RunRecord]) -> list[Finding]:
     recipes of adversarial training the one with the most seeds is taken, of those the most robust.
     """
     found = []
-    for family, (standard, trained) in _each(records, _standard, _trained):
+    for family, (standard, trained) in _each(records, _standard, most_seeded):
         radii = _radii(standard, trained)
         for ours, theirs in _aligned(standard, trained)[-2:]:
             slopes = _slope(standard, ours, radii), _slope(trained, theirs, radii)
@@ -89,7 +90,7 @@ def noise_widens(records: Sequence[RunRecord]) -> list[Finding]:
     bootstrap interval over stimuli lies above 0. Of several noise levels the one nearest to rho = 3 is taken.
     """
     found = []
-    for family, (noisy, trained) in _each(records, _noisy, _trained):
+    for family, (noisy, trained) in _each(records, _noisy, most_seeded):
         radii = _radii(noisy, trained)
         most, least = (place(noisy.records[0], eps) for eps in (radii[-1], radii[0]))
         for ours, theirs in _early(noisy, trained):
@@ -175,7 +176,7 @@ def _noisy(family: Family) -> list[RunRecord]:
     return plainly_noisy(family.stochastic)
 
 
-def _trained(family: Family) -> list[RunRecord]:
+def most_seeded(family: Family) -> list[RunRecord]:
     """Adversarially trained networks."""
     recipes = _recipes(family)
     return max(recipes, key=lambda own: (len(own), _robust(own, own[0].headline)), default=[])
