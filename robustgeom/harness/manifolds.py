@@ -54,7 +54,8 @@ class Manifolds:
     """P point manifolds, `counts[i]` points of the one called `names[i]`, one manifold after the other.
 
     `batches()` makes all points anew, in order, a batch at a time; `condition` says what was done to them. `origin` are
-    the same versions before that, row by row and draw by draw; None where there are none.
+    the same points before that, row by row and draw by draw; None where there are none. `versions`: a manifold is the
+    versions of one sample.
     """
 
     condition: str
@@ -62,6 +63,7 @@ class Manifolds:
     counts: tuple[int, ...]
     batches: Callable[[], Iterator[Batch]]
     origin: Manifolds | None = None
+    versions: bool = False
 
 
 def grouped(
@@ -221,7 +223,8 @@ class Builder:
         names = [f"{images.classes[y]} {i}" for y, i in zip(images.labels.tolist(), images.ids, strict=True)]
         changed = change is not None or first is not None
         origin = self.versions(f"{condition}, unchanged", frozen=frozen) if changed else None
-        return Manifolds(condition, tuple(names), (self.points,) * len(images), batches, origin)
+        counts = (self.points,) * len(images)
+        return Manifolds(condition, tuple(names), counts, batches, origin, versions=True)
 
     def _keyed(self, inputs: Tensor, keys: Sequence[int], frozen: bool) -> Iterator[Batch]:
         if not frozen:

@@ -52,7 +52,9 @@ def _refusal(points: Tensor) -> InputError | None:
 
 def _of_units(found: dict[str, Tensor]) -> dict[str, Tensor]:
     inside = {name: points for name, points in found.items() if name not in (INPUT, LOGITS)}
-    return {**inside, TOGETHER: torch.cat(list(inside.values()), dim=1)} if len(inside) > 1 else inside
+    # A part of another stage shows the same units once more.
+    whole = [points for name, points in inside.items() if not any(name.startswith(f"{n}.") for n in inside)]
+    return {**inside, TOGETHER: torch.cat(whole, dim=1)} if len(whole) > 1 else inside
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Measuring:
         try:
             stages = self.activations(subject, manifolds, pooled=pooled)
             wanted = any("origin" in needs_of(GEOMETRY[name]) for name in names)
-            before = manifolds.origin if wanted else None
+            before = manifolds.origin if wanted and (pooled or manifolds.versions) else None
             origins = {} if before is None else self.activations(subject, before, pooled=pooled)
         except UserError as error:
             return [], [(manifolds.condition, error)]
@@ -142,7 +144,7 @@ class Measuring:
         """Return what every stage puts out (n, features at most), under the noise that the manifolds' keys name.
 
         `pooled`: what units or channels respond (n, units), averaged over positions, stage by stage but for input and
-        logits, and of all of these together.
+        logits, and of all of these together, without stages that are parts of others.
         """
         keys: list[Sequence[int]] = []
 

@@ -64,14 +64,14 @@ class SelfSupervised(nn.Module):
     @torch.no_grad()
     def prepare(self, inputs: Tensor) -> None:
         """Set the encoder's batch norm to the statistics of inputs (n, ...), whatever it was trained on before."""
-        norms = [m for m in self.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms = [m for m in self.encoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
         usual = [m.momentum for m in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # an average over all batches alike
         training = self.training
         self.train()
-        for batch in torch.split(inputs, _BATCH):
+        for batch in torch.tensor_split(inputs, -(-len(inputs) // _BATCH)):  # none of a single input
             self.encoder(batch)
         self.train(training)
         for norm, momentum in zip(norms, usual, strict=True):

@@ -1,7 +1,8 @@
 """Rules of claims about encoders that learned without labels and were given a linear probe; no torch.
 
 What an encoder learned first is what its record's objective tells before ", then": such as "mmcr on fashion-mnist".
-An objective `linear_probe` alone is an encoder that learned nothing. Seeds of the probe are averaged per sample.
+An objective `linear_probe` alone is an encoder that learned nothing, drawn anew for each probe; what learned something
+is one encoder for all its probes. Seeds of the probe are averaged per sample.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from robustgeom.records import RunRecord
 from robustgeom.report.findings import (
     Finding,
+    NotTestedError,
     above_zero,
     mean_mask,
     place,
@@ -133,7 +135,7 @@ def attacked_views_help(records: Sequence[RunRecord]) -> list[Finding]:
     """
     found = []
     for name, own in encoders(records).items():
-        for ours in _of(own, ATTACKED):
+        for ours in (lesson for lesson in own if lesson.split(":")[0].split(" ")[0] == ATTACKED):
             for control in _of(own, CAPACITY):
                 found += robust_where_both_are_right(name, own, ours, control)
     return some(found, "networks with a probe on mmcr and on adversarial_mmcr, of one family")
@@ -155,11 +157,16 @@ def encoders(records: Sequence[RunRecord]) -> dict[str, Encoders]:
 def robust_where_both_are_right(name: str, own: Encoders, ours: str, control: str) -> list[Finding]:
     """Return, at every headline radius, that more samples stand with one encoder than with another.
 
-    Of those that all seeds of both get right clean. Raises `NotTestedError` where attacks differ or a check failed.
+    Of those that all seeds of both get right clean. Raises `NotTestedError` where attacks differ, a check failed or
+    fewer than two samples are left.
     """
     refuse_doubtful([*own[ours], *own[control]])
     refuse_other_attacks([*own[ours], *own[control]])
     right = np.all([mean_mask(own[lesson], 0.0) == 1 for lesson in (ours, control)], axis=0)
+    if right.sum() < 2:
+        raise NotTestedError(
+            f"{name}: no two samples are right without attack with {ours} and with {control}"
+        )
     found = []
     for radius in own[ours][0].header.threat.headlines:
         each = [mean_mask(own[lesson], radius)[right] for lesson in (ours, control)]

@@ -27,12 +27,12 @@ def encoder_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
     found = []
     try:
         known = encoders([r for r in records if r.header.status == "complete"])
-    except NotTestedError:  # of other samples or norms: no row could stand beside another
-        return []
-    for family, own in sorted(known.items()):
-        found.append((f"{family}, probes", _accuracies(own)))
-        if all(with_stimuli(r) for group in own.values() for r in group):
-            found.append((f"{family}, features", _features(own)))
+        for family, own in sorted(known.items()):
+            found.append((f"{family}, probes", _accuracies(own)))
+            if all(with_stimuli(r) for group in own.values() for r in group):
+                found.append((f"{family}, features", _features(own)))
+    except NotTestedError:  # of other samples, norms or stimuli: no row could stand beside another
+        pass
     return found
 
 
@@ -51,7 +51,8 @@ def _accuracies(own: Encoders) -> Sheet:
     ]
     caption = (
         "Shares of samples with 95 % bootstrap intervals, seeds of the probe averaged sample by sample. The encoder "
-        "learned first, without labels, and stayed as it was while the probe learned; nothing: it is as it was drawn."
+        "learned first, without labels, and stayed as it was while the probe learned; nothing: as it was drawn, anew "
+        "for each probe."
     )
     return Sheet(caption, heads, tuple(rows))
 

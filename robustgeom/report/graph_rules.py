@@ -1,7 +1,8 @@
 """Rules of claims about functional graphs: whether they differ, change and explain robustness; no torch.
 
 Graphs are those of all stages' units together. Kinds of networks are those of `families`: standard, adversarially
-trained (the recipe with most seeds, of those the most robust), and with noise (nearest to rho = 3).
+trained (the recipe with most seeds, of those the most robust), with noise (nearest to rho = 3), and those without it
+that have the same front end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,18 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from robustgeom.records import RunRecord
-from robustgeom.report.families import Family, families
-from robustgeom.report.findings import Finding, NotTestedError, place, some
+from robustgeom.report.families import families
+from robustgeom.report.findings import (
+    Finding,
+    NotTestedError,
+    is_standard,
+    place,
+    refuse_doubtful,
+    refuse_other_attacks,
+    refuse_other_samples,
+    refuse_twins,
+    some,
+)
 from robustgeom.report.stimulus_rules import most_seeded
 from robustgeom.report.sweep import plainly_noisy
 from robustgeom.report.tables import INPUT, aggregates, analyzer_rows, stages
@@ -44,7 +55,7 @@ GRAPH_MEASURES = (
     "rich_club",
     "controllability",
 )
-SEEDS, NETWORKS = 3, 15  # fewer say nothing of a kind, or of what explains what
+SEEDS, RECIPES = 3, 12  # fewer say nothing of a kind, or of what explains what
 LEVEL = 0.05
 NORMED = "batch_norm"
 Array = NDArray[np.float64]
@@ -57,20 +68,19 @@ class _Kind:
 
 
 def graphs_differ(records: Sequence[RunRecord]) -> list[Finding]:
-    """Standard networks, adversarially trained ones and ones with noise have different functional graphs.
+    """Adversarially trained networks and ones with noise have other functional graphs than their standard twins.
 
-    Rule: in every family with standard networks and another kind, of three seeds or more, each other kind differs from
-    the standard one, clean, in one of eight measures at least: the interval of the difference of means over seeds
-    (Welch's t, at 95 % for all eight together by Bonferroni) excludes 0. The measure whose interval is farthest from 0,
-    in standard errors, is told.
+    Rule: in every family, of three seeds or more, adversarially trained networks against standard ones, and networks
+    with noise against those of the same front end without noise, or standard ones where there are none, differ clean in
+    one of eight measures at least: the interval of the difference of means over seeds (Welch's t, at 95 % for all eight
+    together by Bonferroni) excludes 0. The measure whose interval is farthest from 0, in its half widths, is told.
     """
     found = []
-    for family, standard, others in _kinds(records):
-        for kind in others:
-            pairs = [(m, _gap(_values(kind, m), _values(standard, m))) for m in GRAPH_MEASURES]
-            measure, gap = max(pairs, key=lambda pair: _clear(pair[1]))
-            text = f"{family}, {kind.name} minus standard: {measure} {span(gap)}"
-            found.append(Finding(_clear(gap) > 0, gap, text))
+    for name, base, other in _contrasts(records):
+        pairs = [(m, _gap(_values(other, m), _values(base, m))) for m in GRAPH_MEASURES]
+        measure, gap = max(pairs, key=lambda pair: _clear(pair[1]))
+        text = f"{name}, {other.name} minus {base.name}: {measure} {span(gap)}"
+        found.append(Finding(_clear(gap) > 0, gap, text))
     return some(found, _WANTED)
 
 
@@ -82,13 +92,11 @@ def attacks_change_graphs_more(records: Sequence[RunRecord]) -> list[Finding]:
     difference lies above 0.
     """
     found = []
-    for family, standard, others in _kinds(records, fewest=0):
-        for kind in (standard, *others):
-            if len(kind.records) >= SEEDS:
-                attacked, noisy = (_values(kind, "edge_change", under) for under in ("attacked", "noisy"))
-                gap = _interval(attacked - noisy, LEVEL)
-                text = f"{family}, {kind.name}: {attacked.mean():.3g} under attack, {noisy.mean():.3g} under noise"
-                found.append(Finding(gap.low > 0, gap, f"{text}, difference {span(gap)}"))
+    for name, kind in _each_kind(records):
+        attacked, noisy = (_values(kind, "edge_change", under) for under in ("attacked", "noisy"))
+        gap = _interval(attacked - noisy)
+        text = f"{name}, {kind.name}: {attacked.mean():.3g} under attack, {noisy.mean():.3g} under noise"
+        found.append(Finding(gap.low > 0, gap, f"{text}, difference {span(gap)}"))
     return some(found, _WANTED)
 
 
@@ -99,39 +107,43 @@ def attacks_undo_class_modules(records: Sequence[RunRecord]) -> list[Finding]:
     that they prefer is lower under attack than clean: the 95 % t interval over seeds of the fall lies above 0.
     """
     found = []
-    for family, standard, others in _kinds(records, fewest=0):
-        for kind in (standard, *others):
-            if len(kind.records) >= SEEDS:
-                clean, attacked = (_values(kind, "class_modularity", c) for c in ("clean", "attacked"))
-                fall = _interval(clean - attacked, LEVEL)
-                text = f"{family}, {kind.name}: class modularity falls by {span(fall)}"
-                found.append(Finding(fall.low > 0, fall, text))
+    for name, kind in _each_kind(records):
+        clean, attacked = (_values(kind, "class_modularity", c) for c in ("clean", "attacked"))
+        fall = _interval(clean - attacked)
+        text = f"{name}, {kind.name}: class modularity falls by {span(fall)}"
+        found.append(Finding(fall.low > 0, fall, text))
     return some(found, _WANTED)
 
 
 def graphs_explain_robustness(records: Sequence[RunRecord]) -> list[Finding]:
     """A measure of the functional graph adds to clean accuracy and capacity in explaining robust accuracy.
 
-    Rule: of all networks with a graph and a clean capacity of classes at the last hidden stage, fifteen at least, whose
-    robust accuracy can be believed: robust accuracy at the strictest radius is predicted for each network by least
-    squares on the others, from clean accuracy and capacity, and from these and one of eight measures more, chosen
-    without the network that is predicted. The squared error is smaller with the measure: the 95 % bootstrap interval
-    over networks of the difference lies above 0.
+    Rule: of all networks with a graph and a clean capacity of classes at the last hidden stage, whose robust accuracy
+    can be believed, seeds of a recipe (family, front end, objective, threat, noise, architecture) averaged, twelve
+    recipes at least: robust accuracy at the strictest radius is predicted for each recipe by least squares on the
+    others, from clean accuracy and capacity, and from these and one of eight measures more, chosen without the recipe
+    that is predicted. The squared error is smaller with the measure: the 95 % bootstrap interval over recipes of the
+    difference lies above 0.
     """
-    own = [r for r in records if r.verdict.trustworthy and _has(r)]
-    rows = [(r, c) for r in own if (c := _capacity(r)) is not None]
-    if len(rows) < NETWORKS:
-        raise NotTestedError(f"needs {NETWORKS} networks with graphs and capacities, has {len(rows)}")
-    robust = np.array([r.robust_mask(r.headline).mean() for r, _ in rows])
-    base = np.array([(r.clean_mask().mean(), c) for r, c in rows])
-    more = np.array([[graph_values(r)[m] for m in GRAPH_MEASURES] for r, _ in rows])
-    plain = np.square(robust - [_predicted(base, robust, i) for i in range(len(rows))])
-    picked = [_picked(base, more, robust, i) for i in range(len(rows))]
+    own = [r for r in records if r.verdict.trustworthy and _has(r) and _capacity(r) is not None]
+    refuse_other_samples(own)
+    refuse_twins(own)
+    recipes: dict[str, list[RunRecord]] = {}
+    for record in own:
+        recipes.setdefault(_recipe(record), []).append(record)
+    if len(recipes) < RECIPES:
+        raise NotTestedError(f"needs {RECIPES} recipes with graphs and capacities, has {len(recipes)}")
+    facts = np.array([np.mean([_facts(r) for r in group], axis=0) for group in recipes.values()])
+    robust, base, more = facts[:, 0], facts[:, 1:3], facts[:, 3:]
+    plain = np.square(robust - [_predicted(base, robust, i) for i in range(len(robust))])
+    picked = [_picked(base, more, robust, i) for i in range(len(robust))]
     with_graph = np.square(robust - [value for value, _ in picked])
     names = [GRAPH_MEASURES[j] for _, j in picked]
-    usual = max(set(names), key=names.count)
+    usual = max(dict.fromkeys(names), key=names.count)
     gain = bootstrap(plain - with_graph)
-    text = f"{len(rows)} networks at {place(rows[0][0], rows[0][0].headline)}: mean squared error {plain.mean():.3g} "
+    text = (
+        f"{len(robust)} recipes at {place(own[0], own[0].headline)}: mean squared error {plain.mean():.3g} "
+    )
     text += f"from clean accuracy and capacity, {with_graph.mean():.3g} with a graph's measure too (mostly {usual}), "
     return [Finding(gain.low > 0, gain, f"{text}smaller by {span(gain)}")]
 
@@ -139,32 +151,23 @@ def graphs_explain_robustness(records: Sequence[RunRecord]) -> list[Finding]:
 def norm_raises_efficiency(records: Sequence[RunRecord]) -> list[Finding]:
     """Batch norm raises a network's global efficiency and lowers its robustness.
 
-    Rule: in every family with standard networks that differ in batch norm alone, of three seeds or more, global
-    efficiency of clean graphs is higher and robust accuracy at the mildest radius lower with it: the 95 % t intervals
-    over seeds of both differences (Welch) lie above 0. A record with a failed check leaves the claim untested.
+    Rule: in every family with standard networks of one architecture that differ in its argument `batch_norm` alone, of
+    three seeds or more, global efficiency of clean graphs is higher and robust accuracy at the mildest headline radius
+    lower with it: the 95 % intervals over seeds of both differences (Welch's t) lie above 0. A record with a failed
+    check leaves the claim untested.
     """
     found = []
-    for family in families([r for r in records if _has(r)]):
-        with_norm, without = ([r for r in family.standard if _normed(r) is is_on] for is_on in (True, False))
-        if min(len(with_norm), len(without)) < SEEDS:
-            continue
-        doubtful = [r.name for r in (*with_norm, *without) if not r.verdict.trustworthy]
-        if doubtful:
-            raise NotTestedError(f"needs records without a failed check; {', '.join(doubtful)} failed one")
-        kinds = [_Kind("with", with_norm), _Kind("without", without)]
-        on, off = (_values(k, "graph_efficiency") for k in kinds)
+    for name, normed, plain in _by_norm(records):
+        refuse_doubtful([*normed.records, *plain.records])
+        refuse_other_attacks([*normed.records, *plain.records])
+        on, off = (_values(k, "graph_efficiency") for k in (normed, plain))
         gap = _gap(on, off, tests=1)
-        found.append(
-            Finding(
-                gap.low > 0, gap, f"{family.name}: efficiency, with batch norm minus without, {span(gap)}"
-            )
-        )
-        radius = min(with_norm[0].header.threat.headlines)
-        robust = [np.array([r.robust_mask(radius).mean() for r in k.records]) for k in kinds]
-        loss = _gap(robust[1], robust[0], tests=1)
-        text = (
-            f"{family.name}, {place(with_norm[0], radius)}: robust accuracy without minus with {span(loss)}"
-        )
+        text = f"{name}: efficiency, with batch norm minus without, {span(gap)}"
+        found.append(Finding(gap.low > 0, gap, text))
+        radius = min(plain.records[0].header.threat.headlines)
+        kept, lost = (np.array([r.robust_mask(radius).mean() for r in k.records]) for k in (plain, normed))
+        loss = _gap(kept, lost, tests=1)
+        text = f"{name}, {place(plain.records[0], radius)}: robust accuracy without minus with {span(loss)}"
         found.append(Finding(loss.low > 0, loss, text))
     return some(found, "standard networks with batch norm and without, three seeds each, with graphs")
 
@@ -187,23 +190,76 @@ def _has(record: RunRecord) -> bool:
     return set(GRAPH_MEASURES) <= graph_values(record).keys()
 
 
-def _kinds(records: Sequence[RunRecord], fewest: int = SEEDS) -> Iterator[tuple[str, _Kind, list[_Kind]]]:
-    """Yield families with analysed standard networks, and their other kinds, of so many seeds at least."""
+def _families(records: Sequence[RunRecord]) -> Iterator[tuple[str, list[_Kind]]]:
+    """Yield families with graphs: standard networks, adversarially trained ones, with noise, and these without it."""
+    measured = [r for r in records if _has(r)]
+    for family in families(measured):
+        noisy = plainly_noisy(family.stochastic)
+        groups = {
+            "standard": [r for r in family.standard if not _normed(r)],
+            "adversarially trained": most_seeded(family),
+            "with noise": noisy,
+            "without noise": [r for r in measured if _is_without_noise(r, family.name, noisy)],
+        }
+        for group in groups.values():
+            refuse_twins(group)
+        yield family.name, [_Kind(name, group) for name, group in groups.items()]
+
+
+def _is_without_noise(record: RunRecord, family: str, noisy: list[RunRecord]) -> bool:
+    """Return whether a network is what noisy ones of a front end are without their noise."""
+    model, front = record.header.model, noisy[0].header.model.front_end if noisy else "none"
+    alike = model.family == family and front != "none" and model.front_end == front
+    return alike and model.rho == 0 and model.noise == "none" and is_standard(model)
+
+
+def _contrasts(records: Sequence[RunRecord]) -> Iterator[tuple[str, _Kind, _Kind]]:
+    """Yield each family's kinds of three seeds or more beside what they differ from by one thing."""
+    for name, (standard, trained, noisy, twins) in _families(records):
+        quiet = twins if len(twins.records) >= SEEDS else standard
+        for base, other in ((standard, trained), (quiet, noisy)):
+            if min(len(base.records), len(other.records)) >= SEEDS:
+                yield name, base, other
+
+
+def _each_kind(records: Sequence[RunRecord]) -> Iterator[tuple[str, _Kind]]:
+    for name, kinds in _families(records):
+        for kind in kinds:
+            if len(kind.records) >= SEEDS:
+                yield name, kind
+
+
+def _by_norm(records: Sequence[RunRecord]) -> Iterator[tuple[str, _Kind, _Kind]]:
+    """Yield standard networks of one architecture with batch norm, and without."""
     for family in families([r for r in records if _has(r)]):
-        standard = _Kind("standard", [r for r in family.standard if not _normed(r)])
-        others = [_Kind("adversarially trained", most_seeded(family)), _Kind("with noise", _noisy(family))]
-        others = [k for k in others if len(k.records) >= max(fewest, 1)]
-        if len(standard.records) >= fewest:
-            yield family.name, standard, others
-
-
-def _noisy(family: Family) -> list[RunRecord]:
-    return plainly_noisy(family.stochastic)
+        groups: dict[str, tuple[list[RunRecord], list[RunRecord]]] = {}
+        for record in family.standard:
+            if (built := record.header.model.architecture) is not None:
+                rest = {k: v for k, v in built.arguments.items() if k != NORMED}
+                pair = groups.setdefault(f"{built.name} {sorted(rest.items())}", ([], []))
+                pair[0 if _normed(record) else 1].append(record)
+        for normed, plain in groups.values():
+            if min(len(normed), len(plain)) >= SEEDS:
+                yield family.name, _Kind("with batch norm", normed), _Kind("without", plain)
 
 
 def _normed(record: RunRecord) -> bool:
     built = record.header.model.architecture
     return built is not None and bool(built.arguments.get(NORMED, False))
+
+
+def _recipe(record: RunRecord) -> str:
+    """Return what the seeds of a recipe share."""
+    m = record.header.model
+    built = m.architecture and (m.architecture.name, sorted(m.architecture.arguments.items()))
+    return str((m.family, m.front_end, m.objective, m.threat, m.rho, m.noise, built))
+
+
+def _facts(record: RunRecord) -> list[float]:
+    """Return robust accuracy, clean accuracy and capacity, and the measures of the graph."""
+    graph = graph_values(record)
+    robust, clean = record.robust_mask(record.headline).mean(), record.clean_mask().mean()
+    return [float(robust), float(clean), _capacity(record) or 0.0, *(graph[m] for m in GRAPH_MEASURES)]
 
 
 def _values(kind: _Kind, measure: str, condition: str = "clean") -> Array:
@@ -214,9 +270,9 @@ def _values(kind: _Kind, measure: str, condition: str = "clean") -> Array:
     return np.array(found, dtype=np.float64)
 
 
-def _interval(values: Array, level: float) -> Interval:
+def _interval(values: Array) -> Interval:
     """Return the mean over seeds with its t interval."""
-    half = float(stdtrit(len(values) - 1, 1 - level / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 1 - LEVEL / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
     return Interval(
         float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, len(values)
     )

@@ -12,7 +12,7 @@ from robustgeom.models.parts import Block
 from robustgeom.registry import Registry, needs_of, settings_of
 from robustgeom.threat import ThreatModel
 
-__all__ = ["OBJECTIVES", "objective_needs", "objective_settings", "try_objective"]
+__all__ = ["OBJECTIVES", "OVER_FRAMES", "objective_needs", "objective_settings", "try_objective"]
 
 _NAMES = (
     "adaad",
@@ -40,6 +40,9 @@ _NAMES = (
     "wave_contrast",
     "wave_mmcr",
 )
+
+OVER_FRAMES = frozenset({"wave_contrast", "wave_mmcr"})
+"""Objectives that take clips (n, t, h, w) in place of images."""
 
 OBJECTIVES = Registry("objective", {name: f"robustgeom.training.{name}:{name}" for name in _NAMES})
 

@@ -9,7 +9,7 @@ from robustgeom.data.dataset import Dataset
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.build import build
-from robustgeom.training.objectives import OBJECTIVES, objective_needs
+from robustgeom.training.objectives import OBJECTIVES, OVER_FRAMES, objective_needs
 from robustgeom.training.recipe import Augmentation, Objective, Recipe
 
 __all__ = ["refuse_misfit"]
@@ -29,6 +29,7 @@ def refuse_misfit(recipe: Recipe, data: Dataset | None = None, *, labelled: bool
             _refuse_augmentation(recipe.augmentation, samples)
             _refuse_radius(recipe.objective, samples)
             if labelled:
+                _refuse_clips(recipe.objective)
                 _refuse_shapes(model, recipe.architecture.name, samples)
             _refuse_objective(model, recipe.objective, samples)
 
@@ -57,6 +58,12 @@ def _refuse_radius(objective: Objective, data: Dataset) -> None:
     if objective.norm == "linf" and objective.eps > high - low:
         wanted = f"a linf radius within the domain [{low:g}, {high:g}]"
         raise InputError(wanted, got=f"objective.eps = {objective.eps:g}", fix="eps = 0.03 for 8/255")
+
+
+def _refuse_clips(objective: Objective) -> None:
+    if objective.name in OVER_FRAMES:
+        wanted = f"{objective.name} in [pretraining], on clips"
+        raise InputError(wanted, got="the recipe's own objective", fix="linear_probe after it")
 
 
 def _refuse_shapes(model: nn.Module, name: str, data: Dataset) -> None:

@@ -28,6 +28,7 @@ from robustgeom.training.run import Before, EpochDone
 
 __all__ = ["Learned", "neighbour_accuracy", "pretrained"]
 
+VERSION = 1  # of what objectives do: a change makes anew what was kept
 _BANK, _QUERIES, _NEIGHBOURS, _BATCH = 2000, 1000, 50, 500
 _ANEW = "probe."
 
@@ -44,7 +45,6 @@ def pretrained(
     data: Dataset,
     held: Dataset,
     *,
-    checkpoint: str | Path,
     device: str = "cpu",
     data_dir: str | None = None,
     progress: Callable[[EpochDone], None] | None = None,
@@ -52,16 +52,18 @@ def pretrained(
 ) -> Learned:
     """Return what the recipe's pretraining leaves: everything but the probe; nothing where it has none.
 
-    Epochs are graded by `neighbour_accuracy` on `data` and `held`, the splits that labels are learned from later. Kept
-    in ~/.cache/robustgeom by recipe and data; a second process that wants the same waits for the first. Raises
-    `ContentError` where what is kept is damaged, and as `fit`.
+    A run that was cut off goes on from the checkpoint beside what is kept. Epochs are graded by `neighbour_accuracy` on
+    `data` and `held`, the splits that labels are learned from later. Kept in ~/.cache/robustgeom by recipe and data; a
+    second process that wants the same waits for the first. Raises `ContentError` where what is kept is damaged, and as
+    `fit`.
     """
     if (first := recipe.earlier) is None:
         return Learned(Before(), ())
     samples = load_dataset(first.data, split="train", data_dir=data_dir)
-    told = f"{first.model_dump_json(exclude_none=True)}{samples.hash}"
+    told = f"{VERSION} {first.model_dump_json(exclude_none=True)}{samples.hash}{data.hash}{held.hash}"
     digest = hashlib.sha256(told.encode()).hexdigest()
     path = home() / "pretraining" / f"{digest[:32]}.safetensors"
+    checkpoint = path.with_suffix(".checkpoint")
     with _one_at_a_time(path):
         if not path.exists():
             trained = fit(
@@ -79,7 +81,7 @@ def pretrained(
             }
             said = json.dumps([asdict(done) for done in trained.history])
             write_bytes(path, save(state, metadata={"history": said}))
-            Path(checkpoint).unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
     weights, history = _read(path)
     return Learned(Before(weights, hashlib.sha256(path.read_bytes()).hexdigest()), history)
 

@@ -17,10 +17,18 @@ from robustgeom.models.build import ARCHITECTURES
 from robustgeom.registry import needs_of, settings_of
 from robustgeom.threat import ThreatModel
 from robustgeom.training.manipulations import MANIPULATIONS, try_manipulation
-from robustgeom.training.objectives import OBJECTIVES, objective_needs, objective_settings, try_objective
+from robustgeom.training.objectives import (
+    OBJECTIVES,
+    OVER_FRAMES,
+    objective_needs,
+    objective_settings,
+    try_objective,
+)
 from robustgeom.training.spelling import written
 
 __all__ = ["Family", "Recipe", "is_family", "read_family", "read_recipe"]
+
+CLIPS = "retinal-waves"  # what the names of data sets of clips begin with
 
 
 class _Section(BaseModel):
@@ -196,8 +204,11 @@ class Pretraining(_Section):
         return f"{asked.name}{f':{settings}' if settings else ''}{radius} on {self.data}"
 
     @model_validator(mode="after")
-    def _needs_no_teacher(self) -> Pretraining:
+    def _suits(self) -> Pretraining:
         _known("data set with training samples", self.data, DATASETS)
+        if (self.objective.name in OVER_FRAMES) != self.data.startswith(CLIPS):
+            wants = "clips" if self.objective.name in OVER_FRAMES else "no clips"
+            raise ValueError(f"{self.objective.name} takes {wants}, got {self.data}")
         if "teacher" in objective_needs(self.objective.name):
             raise ValueError(f"pretraining has no teacher, got the objective {self.objective.name}")
         return self

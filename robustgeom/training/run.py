@@ -85,6 +85,7 @@ class Run:
         taught = "" if self.lessons is None else self.lessons.digest
         told = f"{recipe.model_dump_json(exclude_none=True)}{data.hash}{taught}{before.digest}"
         self.digest = hashlib.sha256(told.encode()).hexdigest()
+        self.unlabelled = before.grade is not None
         self.grade = before.grade or (lambda model: share_correct(model, self.validation))
         self.inputs, self.labels = data.inputs.to(device), data.labels.to(device)
         self.validation = validation.balanced(min(recipe.validation.images, len(validation)))
@@ -92,7 +93,7 @@ class Run:
         self.steps = self.per_epoch * settings.epochs
         self.model, self.threat = self._built(), _threat(recipe, data)
         self.model.load_state_dict(before.weights, strict=False)
-        if before.grade is None:
+        if not self.unlabelled:
             prepare(self.model, self.inputs)
         self.average = self._built() if recipe.averaging.decay else None
         if self.average is not None:
@@ -179,7 +180,7 @@ class Run:
         reseed_noise(model, seed)
         model.eval()
         clean, robust = self.grade(model), None
-        if self.threat is not None:
+        if self.threat is not None and not self.unlabelled:
             generator = Generator(self.device).manual_seed(seed)
             robust = share_robust(
                 model, self.validation, self.threat, steps=settings.steps, generator=generator

@@ -74,7 +74,6 @@ def train(
             chosen,
             data,
             held,
-            checkpoint=checkpoint,
             device=device,
             data_dir=data_dir,
             progress=lambda done: progress(done, first),

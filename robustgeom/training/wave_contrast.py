@@ -27,8 +27,8 @@ def wave_contrast(
     inputs: clips (n, t, h, w) in [0, 1], frames in order; labels (n,) say which clips are of one wave. Mean over frames
     of -log of two sums' ratio, of exp(cosine / temperature): over the frames of its clip `separation` before and after,
     and over all frames of other waves. Not `chopped`: over all other frames of its wave, and over all other frames.
-    Raises `InputError` on other networks than `self_supervised`, on settings that mean nothing, on clips of
-    `separation` frames or fewer and on batches of one wave.
+    A batch of one wave has loss 0. Raises `InputError` on other networks than `self_supervised`, on settings that mean
+    nothing and on clips of `separation` frames or fewer.
 
     >>> from robustgeom.models.self_supervised import SelfSupervised
     >>> model, data = SelfSupervised(base="pooled_cnn"), (torch.rand(2, 4, 28, 28), torch.tensor([0, 1]))
@@ -54,12 +54,12 @@ def _contrast(
     apart, one_wave = (row[:, None] - row).abs(), waves[:, None] == waves
     positive = (clips[:, None] == clips) & (apart == separation) if chopped else one_wave & (apart > 0)
     negative = ~one_wave if chopped else apart > 0
+    if not positive.any():
+        got = f"clips of {len(z) // len(torch.unique(clips))}"
+        raise InputError(f"clips of more than {separation} frames", got=got, fix="a smaller separation")
     anchors = positive.any(1) & negative.any(1)
-    if not anchors.any():
-        got = f"{len(torch.unique(clips))} clips of {len(torch.unique(waves))} waves"
-        raise InputError(
-            f"two waves, and clips of more than {separation} frames", got=got, fix="larger batches"
-        )
+    if not anchors.any():  # one wave, as a last batch may have it: nothing to tell it from
+        return 0 * z.sum()
     near, far = (_summed(alike[anchors], pairs[anchors]) for pairs in (positive, negative))
     return (far - near).mean()
 

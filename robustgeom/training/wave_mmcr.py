@@ -6,7 +6,6 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.linalg import svdvals
 
-from robustgeom.errors import InputError
 from robustgeom.training._door import sizes
 from robustgeom.training._probed import embedded_frames
 
@@ -43,8 +42,6 @@ def wave_mmcr(
 def _capacity_loss(z: Tensor, waves: Tensor, *, lmbda: float, pairs: bool) -> Tensor:
     """Return the loss of embeddings z (rows, width) of length 1, of `waves` (rows,)."""
     each = [z[waves == wave] for wave in torch.unique(waves)]
-    if len(each) < 2:
-        raise InputError("clips of two waves or more", got="one", fix="larger batches")
     loss: Tensor = -svdvals(torch.stack([frames.mean(0) for frames in each])).sum()
     local = _apart if pairs else _size
     return loss + lmbda * torch.stack([local(frames) for frames in each]).mean() if lmbda else loss

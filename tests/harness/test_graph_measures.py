@@ -132,3 +132,17 @@ def test_a_network_is_measured_stage_by_stage_and_as_a_whole():
             stages=["stem"],
             options=options,
         )
+
+
+def test_a_part_of_another_stage_is_not_counted_twice():
+    options = AnalysisOptions(points=2)
+    stages = ["front.gabor", "front", "back.stage1"]
+    found = analyze("fmnist-vone-off", geometry=["graph"], stages=stages, options=options)
+    sizes = {r["stage"]: r["N"] for r in found.table.to_pylist()}
+    assert sizes["all stages"] == sizes["front"] + sizes["back.stage1"]
+
+
+def test_classes_have_no_versions_to_overlap():
+    options = AnalysisOptions(points=9, steps=1, eps="8/255")
+    with pytest.raises(rg.UserError, match="versions of images, changed, got attacked"):
+        analyze("fmnist-cnn-standard", geometry=["overlap"], manifolds=["class-attacked"], options=options)

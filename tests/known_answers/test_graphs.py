@@ -219,6 +219,14 @@ def test_correlations_are_numpys_and_silent_units_are_left_out():
     assert (found.weights >= 0).all()
 
 
+def test_units_that_only_tell_the_class_are_silent_without_it():
+    groups = np.repeat([0, 1, 2], 20)
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    x[:, 1] = np.array([0.1, 7.3, 2.9])[groups]
+    assert functional_graph(x).units.tolist() == [0, 1, 2, 3]
+    assert functional_graph(x, groups=groups).units.tolist() == [0, 2, 3]
+
+
 def test_what_is_left_after_class_means_is_correlated():
     rng = np.random.default_rng(1)
     groups = np.repeat([0, 1, 2], 40)

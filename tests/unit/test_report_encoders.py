@@ -17,7 +17,7 @@ CLAIM = {claim.id: claim for claim in CLAIMS}
 N, GRID, STIMULI = 400, [0.0, 8 / 255, 0.1], 30
 FEW = "mmcr:views=2 on fashion-mnist"
 MMCR, SIMCLR, BARLOW = (f"{name} on fashion-mnist" for name in ("mmcr", "simclr", "barlow_twins"))
-ATTACKED = "adversarial_mmcr at linf 0.1 on fashion-mnist"
+ATTACKED = "adversarial_mmcr:steps=3 at linf 0.1 on fashion-mnist"
 WAVES = "wave_contrast on retinal-waves"
 TIME, SPACE = (f"{WAVES}-shuffled-{what}" for what in ("time", "space"))
 NOTHING = ""
@@ -126,6 +126,20 @@ BROKEN = {
     "waves-leave-contrasts": {WAVES: (0.76, 0.4, {**WAVED[WAVES][2], "contrasts": (0.6, 0.6, 5.0)}, 0.8)},
     "shuffles-lose-the-gain": {TIME: (*WAVED[TIME][:3], 0.7)},
 }
+
+
+def test_controls_that_lose_a_gain_that_was_none_prove_nothing(network):
+    cases = WAVED | {
+        WAVES: (*WAVED[WAVES][:3], 0.38),
+        TIME: (*WAVED[TIME][:3], 0.2),
+        SPACE: (*WAVED[SPACE][:3], 0.2),
+    }
+    assert status("shuffles-lose-the-gain", [network(*case) for case in cases.items()]) == "not reproduced"
+
+
+def test_networks_that_agree_on_no_sample_are_not_compared(network):
+    records = [network(MMCR, (0.0, 0.0, HOLDS[MMCR][2], None)), network(SIMCLR, HOLDS[SIMCLR])]
+    assert "no two samples are right" in judge(CLAIM["capacity-is-more-robust"], records).reason
 
 
 @pytest.mark.parametrize("name", BROKEN)

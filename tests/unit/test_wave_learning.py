@@ -18,7 +18,7 @@ from robustgeom.training.loop import fit
 from robustgeom.training.objectives import OBJECTIVES
 from robustgeom.training.pretraining import neighbour_accuracy, pretrained
 from robustgeom.training.recipe import Recipe
-from robustgeom.training.run import Run
+from robustgeom.training.run import Before, Run
 
 OVER_FRAMES = ("wave_contrast", "wave_mmcr")
 SHUFFLED = ("retinal-waves-shuffled", "retinal-waves-shuffled-space", "retinal-waves-shuffled-time")
@@ -182,8 +182,12 @@ def test_clips_and_settings_that_mean_nothing_are_refused(name):
     for bad in (clips[:, :1], clips[:, 0]):
         with pytest.raises(InputError, match="clips"):
             OBJECTIVES[name](model, bad, labels, generator=seeded())
-    with pytest.raises(InputError, match="two waves"):
-        OBJECTIVES[name](model, clips, torch.zeros_like(labels), generator=seeded())
+    alone = OBJECTIVES[name](model, clips, torch.zeros_like(labels), generator=seeded())
+    assert alone.requires_grad  # a last batch of one wave ends no training
+    if name == "wave_contrast":
+        assert alone == 0
+        with pytest.raises(InputError, match="more than 5 frames"):
+            OBJECTIVES[name](model, clips, labels, generator=seeded(), separation=5)
     settings = {"wave_contrast": {"separation": 0}, "wave_mmcr": {"lmbda": -1.0}}[name]
     with pytest.raises(InputError, match=next(iter(settings))):
         OBJECTIVES[name](model, clips, labels, generator=seeded(), **settings)
@@ -242,26 +246,64 @@ def images():
 
 
 def test_what_is_learned_first_is_kept_and_shared_by_all_seeds(kept, images):
-    told, where = [], kept / "x.checkpoint"
-    first = pretrained(recipe(), *images, checkpoint=where, progress=told.append)
-    again = pretrained(recipe(seed=5), *images, checkpoint=where, progress=told.append)
+    told, home = [], kept / ".cache/robustgeom/pretraining"
+    first = pretrained(recipe(), *images, progress=told.append)
+    again = pretrained(recipe(seed=5), *images, progress=told.append)
     assert [done.epoch for done in told] == [1, 2]  # the second time nothing is trained
     assert first.history == tuple(told) == again.history
     assert first.before.digest == again.before.digest
-    assert not where.exists()
+    assert {f.suffix for f in home.iterdir()} == {".safetensors", ".lock"}
     assert {name.split(".")[0] for name in first.before.weights} == {"encoder", "projector"}
-    other = pretrained(
-        recipe(pretraining={**recipe().pretraining.model_dump(), "seed": 1}), *images, checkpoint=where
-    )
+    other = pretrained(recipe(pretraining={**recipe().pretraining.model_dump(), "seed": 1}), *images)
     assert other.before.digest != first.before.digest
-    for file in (kept / ".cache/robustgeom/pretraining").glob("*.safetensors"):
+    for file in home.glob("*.safetensors"):
         file.write_bytes(b"no weights")
     with pytest.raises(ContentError, match="weights kept earlier"):
-        pretrained(recipe(), *images, checkpoint=where)
+        pretrained(recipe(), *images)
+
+
+def test_other_images_grade_anew(kept, images):
+    first = pretrained(recipe(), *images)
+    held = images[1].take(torch.arange(20))
+    again = pretrained(recipe(), images[0], held)
+    assert len(list((kept / ".cache/robustgeom/pretraining").glob("*.safetensors"))) == 2
+    assert all(torch.equal(v, again.before.weights[k]) for k, v in first.before.weights.items())
+
+
+def test_pretraining_that_was_cut_off_goes_on(kept, images):
+    whole = pretrained(recipe(), *images).before.weights
+    for file in (kept / ".cache/robustgeom/pretraining").iterdir():
+        file.unlink()
+
+    class CutError(Exception):
+        pass
+
+    def cut(done):
+        raise CutError
+
+    told = []
+    with pytest.raises(CutError):
+        pretrained(recipe(), *images, progress=cut)
+    resumed = pretrained(recipe(), *images, progress=told.append)
+    assert [done.epoch for done in told] == [2]
+    assert len(resumed.history) == 2
+    assert all(torch.equal(v, resumed.before.weights[k]) for k, v in whole.items())
+
+
+def test_attacks_of_pretraining_are_not_measured_on_what_it_learns_from(kept, images):
+    objective = {"name": "adversarial_mmcr", "eps": 0.1, "arguments": {"steps": 1}}
+    optimiser = {"name": "adamw", "epochs": 1, "batch_size": 50, "lr": 0.01}
+    first = {"data": "fashion-mnist", "objective": objective, "optimiser": optimiser}
+    asked = recipe(pretraining=first)
+    run = Run(asked.earlier, images[0], images[0], "cpu", Before(grade=lambda model: 0.25))
+    while not run.over:
+        run.one_step()
+    done = run.end_epoch(0.0)
+    assert (done.validation_accuracy, done.robust_validation_accuracy) == (0.25, None)
 
 
 def test_a_network_starts_from_what_was_learned_but_for_its_probe(kept, images):
-    learned = pretrained(recipe(), *images, checkpoint=kept / "x").before
+    learned = pretrained(recipe(), *images).before
     runs = {seed: Run(recipe(seed=seed), *images, "cpu", learned) for seed in (0, 1)}
     for name, value in learned.weights.items():
         if "running" in name or "num_batches" in name:
@@ -294,8 +336,30 @@ def test_batch_statistics_are_averages_over_what_is_shown():
     assert norm.momentum == 0.1
 
 
-def test_nothing_is_learned_first_where_nothing_is_asked(images, tmp_path):
-    found = pretrained(recipe(pretraining=None), *images, checkpoint=tmp_path / "x")
+def test_clips_are_refused_where_labels_are_learned(images):
+    asked = recipe(pretraining=None, objective={"name": "wave_contrast"})
+    with pytest.raises(InputError, match=r"wave_contrast in \[pretraining\]"):
+        Run(asked, *images, "cpu")
+
+
+@pytest.mark.parametrize("count", [1, 2, 501])
+def test_batch_statistics_of_any_number_of_inputs(count):
+    model = SelfSupervised(base="cnn", base_arguments={"batch_norm": True}, projector=(8,)).eval()
+    norms = [m for m in model.encoder.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean.fill_(100.0)
+    if count == 1:
+        with pytest.raises(ValueError, match="more than 1 value"):
+            model.prepare(torch.rand(1, 1, 28, 28))
+        return
+    model.prepare(torch.rand(count, 1, 28, 28, generator=seeded()))
+    assert len(norms) == 3
+    assert all(norm.running_mean.abs().max() < 10 for norm in norms)
+    assert not model.training
+
+
+def test_nothing_is_learned_first_where_nothing_is_asked(images):
+    found = pretrained(recipe(pretraining=None), *images)
     assert not found.before.weights
     assert found.history == ()
 
@@ -327,6 +391,9 @@ def test_neighbours_tell_the_class_of_features_that_are_the_class(images):
     [
         ({"architecture": {"name": "cnn"}, "objective": {"name": "standard"}}, "takes self_supervised"),
         ({"pretraining": {"data": "waves"}}, "unknown data set"),
+        ({"pretraining": {"data": "fashion-mnist"}}, "wave_contrast takes clips"),
+        ({"pretraining": {"objective": {"name": "mmcr"}}}, "mmcr takes no clips"),
+        ({"pretraining": {"objective": {"name": "kd_clean"}}}, "kd_clean takes no clips"),
     ],
 )
 def test_pretraining_that_cannot_be_is_refused(changes, message):

@@ -20,7 +20,7 @@ def mutual_information(first: ArrayLike, second: ArrayLike) -> float:
     1.0
     """
     one, other, both = _entropies(first, second)
-    return float((one + other - both) / ((one + other) / 2)) if one + other > 0 else 1.0
+    return min(max((one + other - both) / ((one + other) / 2), 0.0), 1.0) if one + other > 0 else 1.0
 
 
 def variation_of_information(first: ArrayLike, second: ArrayLike) -> float:

@@ -18,11 +18,12 @@ _GAIN = 1e-12  # of modularity: what rounding makes
 def communities(
     weights: ArrayLike, *, resolution: float = 1.0, generator: torch.Generator | None = None
 ) -> Labels:
-    """Return the community of each node (n,), 0, 1, 2, ..., of a partition whose modularity no single move raises.
+    """Return the community of each node (n,), 0, 1, 2, ..., of a partition.
 
     weights: (n, n). Nodes move, in random order, to the neighbouring community that raises modularity most, until none
-    does; then communities move likewise, and nodes again, until nothing does (Blondel et al. 2008). The order is drawn
-    from `generator` (default: a fresh one seeded with 0). Raises `InputError` where there is no edge.
+    does; then communities move likewise, and nodes again, until nothing does (Blondel et al. 2008): no move of a node
+    to another of the communities raises modularity. The order is drawn from `generator` (default: a fresh one seeded
+    with 0). Raises `InputError` where there is no edge.
 
     >>> pair = np.array([[0, 1, 0, 0.0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
     >>> communities(pair).tolist()

@@ -33,10 +33,10 @@ def functional_graph(responses: ArrayLike, *, groups: ArrayLike | None = None) -
     """Return the graph of units whose edges are Pearson correlations of their responses over images.
 
     responses: (images, units), any units. groups: the class of each image (images,); with it what is correlated is the
-    rest after each class's mean response, which the signal that both carry is not in. Units that never respond are left
-    out. Correlations are symmetric to the last digit and 0 on the diagonal. Raises `InputError` on fewer than three
-    images, on fewer than two units that respond, and on numbers that are not finite. That networks of neurons be read
-    so is asked for by Barabasi et al. 2023, arXiv:2305.06160.
+    rest after each class's mean response, which the signal that both carry is not in. Units that always respond alike
+    are left out. Correlations are symmetric to the last digit and 0 on the diagonal. Raises `InputError` on fewer than
+    three images, on fewer than two units that respond, and on numbers that are not finite. That networks of neurons be
+    read so is asked for by Barabasi et al. 2023, arXiv:2305.06160.
 
     >>> x = np.array([[1.0, 2.0, 0.0, 3.0], [2.0, 4.0, 0.0, 2.0], [3.0, 6.0, 0.0, 1.0]])
     >>> found = functional_graph(x)
@@ -46,10 +46,9 @@ def functional_graph(responses: ArrayLike, *, groups: ArrayLike | None = None) -
     x = as_matrix(np.asarray(responses), "responses")
     if len(x) < 3:
         raise InputError("three images or more", got=str(len(x)), fix="more images")
-    largest = np.abs(x).max(axis=0)
-    kept = x.std(axis=0) > _STILL * np.maximum(largest, np.finfo(np.float64).tiny)
+    largest = np.maximum(np.abs(x).max(axis=0), np.finfo(np.float64).tiny)
     x = x if groups is None else _rest(x, np.asarray(groups))
-    units = np.flatnonzero(kept & (x.std(axis=0) > 0))
+    units = np.flatnonzero(x.std(axis=0) > _STILL * largest)
     if len(units) < 2:
         raise InputError("two units or more that respond", got=str(len(units)), fix="another stage")
     scored = x[:, units] - x[:, units].mean(axis=0)
