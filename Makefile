@@ -46,4 +46,4 @@ docs:  ## the site in docs/_build, in an environment of its own; a warning stops
 	.venv-docs/bin/sphinx-build -q -W --keep-going -b html docs docs/_build
 
 bench: install  ## speed of PGD and AutoAttack, and strength of all attacks and verdicts on planted defenses, against the peers; fast; checks; what the journal costs; geometry: two hours
-	for part in attacks autoattack strength fast checks planted journal geometry training gevb self_supervised cochleagram; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
+	for part in attacks autoattack strength fast checks planted journal geometry training gevb self_supervised graphs cochleagram; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done

@@ -138,11 +138,8 @@ def _by_chance(responses: Array, generator: Generator) -> Values:
     """Return what rewired graphs at each density have, and permuted responses, by the names of `_of`."""
     source = _again(generator)
     weights = _built(responses).weights
-    each = [
-        _of_edges(rewired(at_density(weights, density), generator=source), generator)
-        for density in DENSITIES
-        for _ in range(NULLS)
-    ]
+    graphs = [edges for density in DENSITIES for edges in [at_density(weights, density)] * NULLS]
+    each = [_of_edges(rewired(edges, generator=source), generator) for edges in graphs]
     silent = [_strength(_built(permuted(responses, generator=source)).weights) for _ in range(NULLS)]
     found = {**_means(each), "graph_strength": float(np.mean(silent))}
     return {f"{name}_chance": value for name, value in found.items()}

@@ -33,34 +33,54 @@ def communities(
     own = np.arange(len(gains))
     while True:
         own = _settled(gains, own, source)
-        members = np.eye(int(own.max()) + 1)[own]
-        joined = _settled(members.T @ gains @ members, np.arange(members.shape[1]), source)
+        joined = _settled(_summed(_summed(gains, own).T, own), np.arange(own.max() + 1), source)
         if joined.max() == own.max():
             return _by_first(own)
         own = joined[own]
 
 
+def _summed(rows: Matrix, own: Labels) -> Matrix:
+    """Return the sum of each community's rows, (n, m) to (communities, m); products of one-hot matrices take longer."""
+    order = np.argsort(own, kind="stable")
+    found: Matrix = np.add.reduceat(
+        rows[order], np.searchsorted(own[order], np.arange(own.max() + 1)), axis=0
+    )
+    return found
+
+
 def _settled(gains: Matrix, start: Labels, source: torch.Generator) -> Labels:
     """Return communities, from a start, that no node leaves for another; gains (n, n) of sharing one."""
-    own = start.copy()
-    members = np.eye(int(own.max()) + 1)[own]
-    towards = gains @ members  # what a node gains by each community: (n, communities)
-    crowd = members.sum(axis=0)
-    moving = True
+    own, moving = start.copy(), True
+    others = gains - np.diag(gains.diagonal())  # what a node is worth to itself goes with it
     while moving:
-        moving = False
-        for node in draw_order(len(own), source):
-            here = own[node]
-            gain = np.where(crowd > 0, towards[node], -np.inf)
-            gain[here] -= gains[node, node]  # of leaving oneself nothing is lost
-            best = int(gain.argmax())
-            if best != here and gain[best] > gain[here] + _GAIN:
-                towards[:, here] -= gains[:, node]
-                towards[:, best] += gains[:, node]
-                crowd[here] -= 1
-                crowd[best] += 1
-                own[node], moving = best, True
-    found: Labels = np.unique(own, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        own = _numbered(own)
+        moving = _sweep(others, own, source)
+    return _numbered(own)
+
+
+def _sweep(gains: Matrix, own: Labels, source: torch.Generator) -> bool:
+    """Let every node move once; changes `own`, whose numbers are 0, 1, 2, ..., and returns whether any did."""
+    worth = _summed(gains, own)  # of each community to each node: (communities, n)
+    crowd = np.bincount(own)
+    moved = False
+    for node in draw_order(len(own), source).tolist():
+        here, gain = own[node], worth[:, node]
+        best = int(gain.argmax())
+        if best == here:
+            continue
+        if crowd[best] == 0:  # what is empty may be worth 0, and all others less
+            best = int(np.where(crowd > 0, gain, -np.inf).argmax())
+        if gain[best] > gain[here] + _GAIN:
+            worth[here] -= gains[node]
+            worth[best] += gains[node]
+            crowd[here] -= 1
+            crowd[best] += 1
+            own[node], moved = best, True
+    return moved
+
+
+def _numbered(labels: Labels) -> Labels:
+    found: Labels = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return found
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import floyd_warshall
+from torch import Tensor
 
 from robustgeom.geometry.graphs._door import Matrix, as_graph
 
 __all__ = ["global_efficiency", "local_efficiency"]
+
+_AT_ONCE = 50  # neighbourhoods: one product of matrices for all is quicker than many small ones
 
 
 def global_efficiency(weights: ArrayLike, *, weighted: bool = False) -> float:
@@ -23,7 +27,10 @@ def global_efficiency(weights: ArrayLike, *, weighted: bool = False) -> float:
     """
     w = as_graph(weights)
     n = len(w)
-    return float(_nearness(w).sum() if not weighted else _by_weight(w).sum()) / (n * (n - 1))
+    if weighted:
+        return float(_by_weight(w).sum()) / (n * (n - 1))
+    edges = torch.from_numpy(w > 0)[None]
+    return float(_nearness(edges, torch.ones(1, n, dtype=torch.bool))) / (n * (n - 1))
 
 
 def local_efficiency(weights: ArrayLike) -> float:
@@ -34,32 +41,37 @@ def local_efficiency(weights: ArrayLike) -> float:
     >>> local_efficiency(1 - np.eye(4))
     1.0
     """
-    edges = as_graph(weights) > 0
-    found = []
-    for row in edges:
-        near = np.flatnonzero(row)
-        k = len(near)
-        found.append(
-            _nearness(edges[np.ix_(near, near)].astype(np.float64)).sum() / (k * (k - 1)) if k > 1 else 0.0
-        )
-    return float(np.mean(found))
+    edges = torch.from_numpy(as_graph(weights) > 0)
+    degree = edges.sum(0)
+    found = torch.zeros(len(edges), dtype=torch.float64)
+    for nodes in torch.split(degree.argsort(), _AT_ONCE):  # of about as many neighbours: little is filled up
+        k = int(degree[nodes].max())
+        if k > 1:
+            near = edges[nodes].double().topk(k).indices
+            real = torch.gather(edges[nodes], 1, near)
+            inside = edges[near[:, :, None], near[:, None]] & real[:, :, None] & real[:, None]
+            pairs = degree[nodes] * (degree[nodes] - 1)
+            found[nodes] = _nearness(inside, real) / pairs.clamp(min=1)
+    return float(found.mean())
 
 
-def _nearness(weights: Matrix) -> Matrix:
-    """Return one over the number of edges between all pairs, 0 where nothing leads from one to the other."""
-    edges = (weights > 0).astype(np.float32)
-    n, far = len(edges), 1
-    found = np.zeros((n, n))
-    reached = np.eye(n, dtype=bool)
-    front = edges > 0
-    while (new := front & ~reached).any():
-        found[new] = 1 / far
-        reached |= new
-        if reached.all():
-            break
-        front = (new.astype(np.float32) @ edges) > 0
+def _nearness(edges: Tensor, real: Tensor) -> Tensor:
+    """Return the sum over ordered pairs of one over the number of edges between them, 0 where nothing leads: (b,).
+
+    edges: b graphs (b, k, k), symmetric booleans; real: (b, k), False for nodes that only fill up.
+    """
+    step = (edges | torch.diag_embed(real)).float()
+    alone, count, far = real.sum(1), step.sum((1, 2)), 1
+    total = (count - alone).double()
+    reached = step
+    while True:
+        reached = (torch.bmm(reached, step) > 0).float()
+        more = reached.sum((1, 2))
+        if torch.equal(more, count):
+            return total
         far += 1
-    return found
+        total += (more - count).double() / far
+        count = more
 
 
 def _by_weight(weights: Matrix) -> Matrix:

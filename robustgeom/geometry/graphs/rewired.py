@@ -53,8 +53,7 @@ def _swap(ends: Labels, joined: NDArray[np.bool_], source: torch.Generator) -> N
     # backwards, and all graphs are reached alike.
     n = len(joined)
     keys = [np.minimum(u, v) * n + np.maximum(u, v) for u, v in ((a, b), (c, d), (a, d), (c, b))]
-    _, place, counts = np.unique(np.concatenate(keys), return_inverse=True, return_counts=True)
-    alone = (counts[place.reshape(4, half)] == 1).all(axis=0)
+    alone = (np.bincount(np.concatenate(keys), minlength=n * n)[np.stack(keys)] == 1).all(axis=0)
     fits = (a != d) & (c != b) & ~joined[a, d] & ~joined[c, b] & alone
     a, b, c, d = (v[fits] for v in (a, b, c, d))
     for u, v, there in ((a, b, False), (c, d, False), (a, d, True), (c, b, True)):
