@@ -8,7 +8,7 @@ import pytest
 
 from robustgeom.records import load_record
 
-COMMAND = ["evaluate", "fmnist-cnn-pgd-at", "--n", "64", "--no-analyze"]
+COMMAND = ["evaluate", "fmnist-cnn-pgd-at", "--n", "48", "--no-analyze"]
 
 
 @pytest.fixture(scope="module")

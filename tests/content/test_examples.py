@@ -64,6 +64,7 @@ def test_the_defense_of_the_readme_evaluates_as_shown(tmp_path):
     assert (tmp_path / "runs" / "quick-linf" / "runs" / "my_defense" / "header.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_attack_of_the_readme_is_judged_like_the_rest(tmp_path):
     """Fooled samples are those that its images fool; without it in the suite they would have met the rest only."""
     readme = (ROOT / "README.md").read_text()

@@ -107,7 +107,7 @@ def test_partial_records_can_be_compared_and_are_named_so(tmp_path):
     [
         ("fmnist-cnn-standard", N),
         pytest.param("fmnist-cnn-pgd-at", N, marks=pytest.mark.slow),
-        ("fmnist-cnn-gaussian", 20),
+        pytest.param("fmnist-cnn-gaussian", 20, marks=pytest.mark.slow),
     ],
 )
 def test_the_estimate_is_near_and_its_upper_end_holds(name, n):

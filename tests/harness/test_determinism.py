@@ -41,7 +41,7 @@ def test_same_seed_and_plan_give_the_same_record_bit_for_bit(model):
     "model",
     [
         "fmnist-cnn-standard",
-        "fmnist-cnn-gaussian",
+        pytest.param("fmnist-cnn-gaussian", marks=pytest.mark.slow),
         pytest.param("fmnist-resnet-standard", marks=pytest.mark.slow),
     ],
 )

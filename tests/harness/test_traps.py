@@ -143,6 +143,7 @@ def test_one_draw_a_gradient_does_not_end_an_attack_on_a_lucky_draw():
     assert accuracies[1].value - accuracies[4].value < 0.15
 
 
+@pytest.mark.slow
 def test_a_sample_need_not_survive_new_noise_in_every_job(tmp_path):
     names = [f"still{i}" for i in range(4)]
     mine = own_attacks(

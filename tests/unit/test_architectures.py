@@ -304,7 +304,7 @@ def test_a_stage_has_one_noise_layer_and_each_its_own_key(name, size):
         ("preact_resnet", {"widths": [8, 8]}, r"expected three widths .*, got widths \(8, 8\) and 1 blocks"),
         ("preact_resnet", {"blocks": 0}, "and 0 blocks"),
         ("preact_resnet", {"widths": [0, 8, 8]}, r"three widths >= 1 .*, got widths \(0, 8, 8\)"),
-        ("cnn", {"widths": [8]}, "known argument of cnn, got 'widths'; try one of channels, classes, "),
+        ("cnn", {"widths": [8]}, "known argument of cnn, got 'widths'; try one of batch_norm, channels, "),
         ("cnn", {"rho": "a"}, "expected arguments that cnn can be built with, got {'rho': 'a'}"),
         ("vone", {"front": {"stride": 0}}, "can be built with, .* which end in ZeroDivisionError"),
         ("vone", {"deviation": 0.0}, "expected deviation > 0, got 0.0"),

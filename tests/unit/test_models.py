@@ -147,7 +147,9 @@ def test_normalisation_is_inside_and_exact():
 def test_unknown_architectures_and_arguments_are_refused():
     with pytest.raises(UnknownNameError, match="known architecture, got 'cnnn'; try cnn"):
         build("cnnn", {})
-    with pytest.raises(UnknownNameError, match=r"known argument of cnn, got 'depth'; try one of channels, "):
+    with pytest.raises(
+        UnknownNameError, match=r"known argument of cnn, got 'depth'; try one of batch_norm, channels, "
+    ):
         build("cnn", {"depth": 3})
     with pytest.raises(InputError, match="expected rho >= 0, got -1"):
         build("cnn", {"rho": -1.0, "noisy": ["conv1"]})

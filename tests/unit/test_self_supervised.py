@@ -234,7 +234,7 @@ def test_the_probe_reads_what_the_projector_projects():
     features = model.features(x)
     torch.testing.assert_close(model(x), model.probe(features))
     torch.testing.assert_close(model.embed(x), model.projector(features))
-    assert model.stages == ["encoder.conv1", "encoder.conv2", "encoder.conv3"]
+    assert model.stages == ["encoder.conv1", "encoder.conv2", "encoder.conv3", "pooled"]
     assert isinstance(model.projector[-1], nn.Linear)
     assert all(layer.bias is None for layer in model.projector if isinstance(layer, nn.Linear))
 
