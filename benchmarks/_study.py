@@ -78,7 +78,7 @@ def work(network, networks, suite, models, runs):
         if not (out / "header.json").is_file():
             options = rg.RunOptions(analyze=network.analyze)
             record = rg.evaluate(reference(models, network), suite=suite, options=options)
-            (record if network.shipped else without_points(record)).save(out)
+            (record if network.shipped else without_points(without_folder(record, network.name))).save(out)
             note(f"{record.name}: clean {record.accuracy}, robust {record.robust_accuracy}, {record.verdict}")
         add_tables(network, out, reference(models, network))
         return True
@@ -87,6 +87,14 @@ def work(network, networks, suite, models, runs):
 def without_points(record):
     """Return a record without its adversarial points: only the network could confirm them, which is not shipped."""
     return with_tables(record, {name: t for name, t in record.tables.items() if name != "adversarial"})
+
+
+def without_folder(record, name):
+    """Return a record whose arguments name the network without the folder that it lies in here."""
+    header = record.header
+    return replace(
+        record, header=header.model_copy(update={"arguments": {**header.arguments, "model": name}})
+    )
 
 
 def with_tables(record, tables):

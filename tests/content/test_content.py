@@ -209,4 +209,5 @@ def test_committed_records_are_valid_and_match_the_zoo(folder):
     ours = folder.parents[1].name in STUDIES or record.header.model.name in MODELS
     assert ours, "networks of a report are the zoo's, or those of a study's script"
     assert record.header.dirty is False
+    assert not str(record.header.arguments.get("model", "")).startswith("/"), "a path of somebody's machine"
     assert (folder.parents[1] / "report.html").is_file()
