@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from robustgeom.geometry.graphs import (
     rich_club,
 )
 from robustgeom.geometry.table import ALL
-from robustgeom.harness.measures import Head, Rows
+from robustgeom.harness.measures import Head, Rows, row_of
 
 __all__ = ["OF_UNITS", "graph", "graph_change"]
 
@@ -200,10 +199,9 @@ def _ratio(found: Values, name: str) -> float:
 
 
 def _rows(head: Head, manifolds: list[Tensor], units: int, found: Values, errors: Values) -> Rows:
-    common: dict[str, Any] = {**head, "manifold": ALL, "P": len(manifolds), "N": units, "n_t": 0}
-    least = min(map(len, manifolds))
+    sizes = len(manifolds), min(map(len, manifolds)), units
     return [
-        {**common, "measure": name, "value": value, "se": errors.get(name), "M": least}
+        row_of(head, ALL, name, value, errors.get(name), *sizes, 0)
         for name, value in found.items()
         if isfinite(value)
     ]

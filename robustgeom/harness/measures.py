@@ -44,6 +44,7 @@ __all__ = [
     "intrinsic",
     "overlap",
     "prediction",
+    "row_of",
     "simulated",
     "spectrum",
 ]
@@ -114,12 +115,12 @@ def glue(
     values, errors = found.one_vs_rest()
     rows = _all(manifolds, head, n_t, _together(found))
     rows += [
-        _row(head, name, "one_vs_rest_capacity", value, error, found.P, M, found.N, n_t)
+        row_of(head, name, "one_vs_rest_capacity", value, error, found.P, M, found.N, n_t)
         for name, value, error, M in zip(names, values.tolist(), errors.tolist(), found.M, strict=True)
         if isfinite(value)
     ]
     return rows + [
-        _row(head, f"{names[i]} | {names[j]}", "center_cosine", float(found.center_cosine[i, j]), None, 2,
+        row_of(head, f"{names[i]} | {names[j]}", "center_cosine", float(found.center_cosine[i, j]), None, 2,
              min(found.M[i], found.M[j]), found.N, n_t)
         for i, j in combinations(range(found.P), 2)
     ]  # fmt: skip
@@ -250,7 +251,7 @@ def overlap(
     }
     sizes = len(names), manifolds[0].shape[1]
     rows = [
-        _row(head, name, measure, value, None, sizes[0], len(points), sizes[1], 0)
+        row_of(head, name, measure, value, None, sizes[0], len(points), sizes[1], 0)
         for measure, values in measured.items()
         for name, points, value in zip(names, manifolds, values, strict=True)
         if isfinite(value)
@@ -271,7 +272,7 @@ def identification(
     found = linear_identification(manifolds)
     sizes = len(names), manifolds[0].shape[1]
     rows = [
-        _row(head, name, "identification", value, None, sizes[0], len(points), sizes[1], 0)
+        row_of(head, name, "identification", value, None, sizes[0], len(points), sizes[1], 0)
         for name, points, value in zip(names, manifolds, found.each.tolist(), strict=True)
     ]
     return rows + _all(manifolds, head, 0, [("identification", found.accuracy, found.accuracy_se)])
@@ -299,12 +300,13 @@ def _all(
     manifolds: list[Tensor], head: Head, n_t: int, measured: list[tuple[str, float, float | None]]
 ) -> Rows:
     least, width = min(len(m) for m in manifolds), manifolds[0].shape[1]
-    return [_row(head, ALL, *m, len(manifolds), least, width, n_t) for m in measured]
+    return [row_of(head, ALL, *m, len(manifolds), least, width, n_t) for m in measured]
 
 
-def _row(
+def row_of(
     head: Head, manifold: str, measure: str, value: float, se: float | None, P: int, M: int, N: int, n_t: int
 ) -> dict[str, Any]:  # fmt: skip
+    """Return a row of the analyzer table: of P manifolds, M points or more each, in N features."""
     known = se if se is not None and isfinite(se) else None
     entry = {"manifold": manifold, "measure": measure, "value": value, "se": known}
     return {**head, **entry, "P": P, "M": M, "N": N, "n_t": n_t}

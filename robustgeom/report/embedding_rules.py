@@ -7,7 +7,7 @@ is one encoder for all its probes. Seeds of the probe are averaged per sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,8 @@ def capacity_is_more_robust(records: Sequence[RunRecord]) -> list[Finding]:
     failed check leaves the claim untested.
     """
     found = []
-    for name, own in encoders(records).items():
-        for control in _of(own, *CONTROLS):
-            for ours in _of(own, CAPACITY):
-                found += robust_where_both_are_right(name, own, ours, control)
+    for name, own, ours, control in _against_controls(records):
+        found += robust_where_both_are_right(name, own, ours, control)
     return some(found, "networks with a probe on mmcr and on simclr or barlow_twins, of one family")
 
 
@@ -72,12 +70,10 @@ def probes_are_as_accurate(records: Sequence[RunRecord]) -> list[Finding]:
     bootstrap interval over samples of (mmcr minus the control plus 2 points) lies above 0.
     """
     found = []
-    for name, own in encoders(records).items():
-        for control in _of(own, *CONTROLS):
-            for ours in _of(own, CAPACITY):
-                gap = _clean(own[ours]) - _clean(own[control])
-                text = f"{name}: {ours} minus {control} {points(bootstrap(gap))}, clean, with 2 points more"
-                found.append(above_zero(gap + NEAR, text))
+    for name, own, ours, control in _against_controls(records):
+        gap = _clean(own[ours]) - _clean(own[control])
+        text = f"{name}: {ours} minus {control} {points(bootstrap(gap))}, clean, with 2 points more"
+        found.append(above_zero(gap + NEAR, text))
     return some(found, "networks with a probe on mmcr and on simclr or barlow_twins, of one family")
 
 
@@ -106,10 +102,8 @@ def views_make_smaller_manifolds(records: Sequence[RunRecord]) -> list[Finding]:
     lies above 0.
     """
     found = []
-    for name, own in encoders(records).items():
-        for control in _of(own, *CONTROLS):
-            for ours in _of(own, CAPACITY):
-                found += _smaller(name, own, ours, control)
+    for name, own, ours, control in _against_controls(records):
+        found += _smaller(name, own, ours, control)
     return some(found, "analysed networks with a probe on mmcr and on simclr or barlow_twins")
 
 
@@ -175,6 +169,14 @@ def robust_where_both_are_right(name: str, own: Encoders, ours: str, control: st
         text += f" of {right.sum()} samples, {control} {percent(each[1].mean())}, difference {points(gap)}"
         found.append(Finding(gap.low > 0, gap, text))
     return found
+
+
+def _against_controls(records: Sequence[RunRecord]) -> Iterator[tuple[str, Encoders, str, str]]:
+    """Yield families' names and encoders, with a lesson of maximum manifold capacity and one of a control."""
+    for name, own in encoders(records).items():
+        for control in _of(own, *CONTROLS):
+            for ours in _of(own, CAPACITY):
+                yield name, own, ours, control
 
 
 def _of(own: Encoders, *objectives: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
@@ -29,7 +30,7 @@ from robustgeom.report.findings import (
 )
 from robustgeom.report.stimulus_rules import most_seeded
 from robustgeom.report.sweep import plainly_noisy
-from robustgeom.report.tables import INPUT, aggregates, analyzer_rows, stages
+from robustgeom.report.tables import INPUT, aggregates, stages
 from robustgeom.stats import Interval, bootstrap
 from robustgeom.words import span
 
@@ -174,10 +175,11 @@ def norm_raises_efficiency(records: Sequence[RunRecord]) -> list[Finding]:
 
 def graph_values(record: RunRecord, condition: str = "clean") -> dict[str, float]:
     """Return a record's measures of the graph of all stages' units under a condition, whatever its radius."""
+    if (study := record.tables.get("study")) is None:
+        return {}
+    own = study.filter(pc.equal(study["stage"], TOGETHER)).to_pylist()
     return {
-        row["measure"]: float(row["value"])
-        for row in analyzer_rows(record)
-        if row["stage"] == TOGETHER and row["condition"].partition(",")[0] == condition
+        row["measure"]: float(row["value"]) for row in own if row["condition"].partition(",")[0] == condition
     }
 
 
