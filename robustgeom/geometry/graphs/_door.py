@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustgeom.errors import InputError
+from robustgeom.geometry._arrays import Matrix
 
 __all__ = ["Labels", "Matrix", "as_graph", "as_partition"]
 
-Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 

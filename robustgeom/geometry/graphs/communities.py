@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from robustgeom.geometry._random import draw_order, seeded
-from robustgeom.geometry.graphs._door import Labels, Matrix, as_graph
+from robustgeom.geometry.graphs._door import Labels, Matrix, as_graph, as_partition
 from robustgeom.geometry.graphs.modularity import excess
 
 __all__ = ["communities"]
@@ -53,9 +53,9 @@ def _settled(gains: Matrix, start: Labels, source: torch.Generator) -> Labels:
     own, moving = start.copy(), True
     others = gains - np.diag(gains.diagonal())  # what a node is worth to itself goes with it
     while moving:
-        own = _numbered(own)
+        own = as_partition(own, len(own))
         moving = _sweep(others, own, source)
-    return _numbered(own)
+    return as_partition(own, len(own))
 
 
 def _sweep(gains: Matrix, own: Labels, source: torch.Generator) -> bool:
@@ -77,11 +77,6 @@ def _sweep(gains: Matrix, own: Labels, source: torch.Generator) -> bool:
             crowd[best] += 1
             own[node], moved = best, True
     return moved
-
-
-def _numbered(labels: Labels) -> Labels:
-    found: Labels = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    return found
 
 
 def _by_first(labels: Labels) -> Labels:
