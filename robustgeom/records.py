@@ -86,9 +86,9 @@ class Verdict:
         return f"{self.word} because " + "; ".join(self.reasons) if self.reasons else self.word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunRecord:
-    """One evaluation: header, per-sample table, analyzer tables and example arrays."""
+    """One evaluation: header, per-sample table, analyzer tables and example arrays; equal to itself alone."""
 
     header: Header
     samples: pa.Table

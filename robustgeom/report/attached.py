@@ -73,7 +73,8 @@ def _joined(record: RunRecord, analyses: list[AnalysisRows]) -> RunRecord:
     stimuli: dict[tuple[str, str, float, str], dict[str, Any]] = {}
     taken: set[str] = set()
     for analysis in analyses:
-        names = {row["condition"]: _name(row["condition"], analysis, record) for row in analysis.rows}
+        conditions = dict.fromkeys(row["condition"] for row in analysis.rows)
+        names = {condition: _name(condition, analysis, record) for condition in conditions}
         if twice := taken & set(names.values()):
             got = f"two of {record.name}: {', '.join(sorted(twice))}"
             raise InputError("one analysis of each kind and radius", got=got, fix="removing one")

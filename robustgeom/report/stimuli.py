@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustgeom.records import RunRecord
 from robustgeom.report.findings import NotTestedError
+from robustgeom.report.remembered import once_per_record
 from robustgeom.report.tables import INPUT
 
 __all__ = ["ATTACK", "NOISE", "OWN", "Stimuli", "on_the_same", "stimuli", "with_stimuli"]
@@ -67,7 +68,9 @@ class Stimuli:
             if not set(self.names) <= found.keys():
                 where = f"{condition}{f' at {eps:.4g}' if eps else ''}"
                 raise NotTestedError(f"{record.name} has no {measure} of {where} versions at {stage}")
-        return np.array([np.mean([found[name] for found in each]) for name in self.names])
+        table: Array = np.array([[found[name] for name in self.names] for found in each], dtype=np.float64)
+        mean: Array = table.mean(axis=0)
+        return mean
 
     def known(self, measure: str, stage: str, condition: str, eps: float = 0.0) -> Array | None:
         """Return `values`, or None where they are not there."""
@@ -120,6 +123,7 @@ def _named(found: dict[str, dict[str, float]], measure: str) -> dict[str, float]
     return {name: radius[name] * dimension[name] ** 0.5 for name in radius.keys() & dimension.keys()}
 
 
+@once_per_record
 def _table(record: RunRecord) -> Table:
     columns: dict[str, list[Any]] = record.tables["stimuli"].to_pydict()
     places = list(zip(columns["stage"], columns["condition"], columns["eps"], strict=True))

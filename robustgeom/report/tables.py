@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robustgeom.records import ANALYZER_COLUMNS, CLEAN, RunRecord
 from robustgeom.report.findings import NotTestedError
+from robustgeom.report.remembered import once_per_record
 
 __all__ = [
     "AGGREGATE",
@@ -35,6 +36,7 @@ LOGIT_MEASURES = ("max_logit", "logit_gap", "mean_gap", "confidence", "entropy",
 BINS = 40
 
 
+@once_per_record
 def analyzer_rows(record: RunRecord) -> list[dict[str, Any]]:
     """Return the rows of every table that has the analyzer columns, in the order they were written.
 

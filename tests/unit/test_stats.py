@@ -160,6 +160,12 @@ def test_bootstrap_takes_rows_together():
     assert (interval.value, interval.low, interval.high) == (2.0, 2.0, 2.0)
 
 
+@pytest.mark.parametrize("shape", [(1,), (7,), (500,), (3001,), (40, 3)])
+def test_bootstrap_of_the_mean_is_what_taking_it_draw_by_draw_gives(shape):
+    values = np.random.default_rng(2).standard_normal(shape)
+    assert bootstrap(values, repeats=700) == bootstrap(values, lambda v: float(v.mean()), repeats=700)
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20))
 def test_bootstrap_stays_within_the_data(values):
     interval = bootstrap(values, repeats=50)
