@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -14,6 +15,9 @@ import torch
 from robustgeom.errors import RobustGeomError, UserError
 
 __all__ = ["Processes", "WorkerDied"]
+
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""What numpy's and scipy's matrix products read, once, in a process that starts."""
 
 
 class WorkerDied(Exception):  # noqa: N818 - what happened
@@ -38,14 +42,22 @@ class Processes:
     def __init__(self, jobs: int) -> None:
         self._threads = ThreadPoolExecutor(jobs)
         self._cores = max(torch.get_num_threads() // jobs, 1)
+        self._found: dict[str, str | None] = {}
 
     def __enter__(self) -> Processes:
+        self._found = {name: os.environ.get(name) for name in POOLS}
+        os.environ.update(dict.fromkeys(POOLS, str(self._cores)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown(cancel_futures=error is not None)
+        for name, value in self._found.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `fn(*args)` in a process of its own; `WorkerDied` where it ends without an answer."""
