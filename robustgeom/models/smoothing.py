@@ -182,10 +182,19 @@ def _random(model: Smoothed, x: Tensor) -> bool:
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), noise_off():
         before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-        first, second = model(x), model(x)
+        first, second = _answer(model, x), _answer(model, x)
         after = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
     drew = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     return drew or not torch.equal(first, second)
+
+
+def _answer(model: Smoothed, x: Tensor) -> Tensor:
+    try:
+        answer: Tensor = model(x)
+    except RuntimeError as error:
+        got = f"shape {tuple(x.shape[1:])}: {str(error).partition(chr(10))[0]}"
+        raise InputError("inputs that the model takes", got=got, fix="the shape it was trained on") from error
+    return answer
 
 
 def _check_settings(draws: int, selection_draws: int, alpha: float, batch: int) -> None:

@@ -232,6 +232,7 @@ class Alternating(nn.Module):
         (Smoothed(Dropping(), 0.1).eval(), "random numbers of its own"),
         (Smoothed(Alternating(), 0.1).eval(), "random numbers of its own"),
         (Smoothed(nn.Flatten(0), 0.1).eval(), "logits of shape"),
+        (Smoothed(nn.Linear(5, 2), 0.1).eval(), "inputs that the model takes"),
     ],
 )
 def test_networks_that_the_theorem_does_not_speak_of_are_refused(model, said):
