@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,9 @@ from torch import Generator, Tensor, nn
 from robustgeom.data.views import views
 from robustgeom.errors import InputError
 
-__all__ = ["Embedded", "admitted", "embedded", "embedded_frames", "through"]
+__all__ = ["Embedded", "admitted", "embedded", "embedded_frames", "full", "through", "unmixed"]
+
+P = ParamSpec("P")
 
 
 class Embedded(NamedTuple):
@@ -28,6 +32,22 @@ def admitted(model: nn.Module) -> Any:
         got, fix = type(model).__name__, "the architecture self_supervised"
         raise InputError("a network with a projector and a probe", got=got, fix=fix)
     return model
+
+
+def full(z: Tensor) -> Tensor:
+    """Return embeddings in single precision where passes were in half."""
+    return z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+
+
+def unmixed(loss: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+    """Return a loss of embeddings worked out in full where passes are in mixed precision: it sums many terms."""
+
+    @wraps(loss)
+    def exact(z: Tensor, /, *args: P.args, **settings: P.kwargs) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return loss(full(z), *args, **settings)
+
+    return exact
 
 
 def embedded(
@@ -66,5 +86,5 @@ def embedded_frames(model: nn.Module, clips: Tensor, labels: Tensor) -> tuple[Te
             "clips (n, t, h, w) of two frames or more", got=str(tuple(clips.shape)), fix="retinal-waves"
         )
     n, t = clips.shape[:2]
-    z = F.normalize(network.embed(clips.flatten(0, 1).unsqueeze(1)), dim=1)
+    z = F.normalize(full(network.embed(clips.flatten(0, 1).unsqueeze(1))), dim=1)
     return z, torch.arange(n, device=z.device).repeat_interleave(t), labels.repeat_interleave(t)

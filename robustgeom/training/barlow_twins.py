@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustgeom.training._door import sizes
-from robustgeom.training._probed import embedded
+from robustgeom.training._probed import embedded, unmixed
 
 __all__ = ["barlow_twins"]
 
@@ -40,6 +40,7 @@ def barlow_twins(
     return _redundancy(found.embeddings, redundancy) + found.probe
 
 
+@unmixed
 def _redundancy(z: Tensor, weight: float) -> Tensor:
     """Return the loss of embeddings z (2 n, width), the two views of an image in consecutive rows."""
     one, other = (_scored(view) for view in (z[::2], z[1::2]))

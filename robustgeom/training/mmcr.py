@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.linalg import svdvals
 
 from robustgeom.training._door import counts, shares, sizes
-from robustgeom.training._probed import embedded
+from robustgeom.training._probed import embedded, full, unmixed
 
 __all__ = ["capacity_loss", "mmcr"]
 
@@ -53,6 +53,7 @@ def mmcr(
     return capacity_loss(found.embeddings, views, lmbda, other) + found.probe
 
 
+@unmixed
 def capacity_loss(z: Tensor, views: int, lmbda: float = 0.0, other: Tensor | None = None) -> Tensor:
     """Return the loss of embeddings z (n views, width), and `other` ones of the same views, of any length.
 
@@ -62,7 +63,7 @@ def capacity_loss(z: Tensor, views: int, lmbda: float = 0.0, other: Tensor | Non
     groups = F.normalize(z, dim=1).view(-1, views, z.shape[1])
     means = groups.mean(1)
     if other is not None:
-        means = (means + F.normalize(other, dim=1).view_as(groups).mean(1)) / 2
+        means = (means + F.normalize(full(other), dim=1).view_as(groups).mean(1)) / 2
         means = means[means.isfinite().all(1)]
     loss: Tensor = -svdvals(means).sum()
     return loss + lmbda * svdvals(groups).sum() / len(groups) if lmbda else loss

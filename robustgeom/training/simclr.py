@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from robustgeom.training._door import temperatures
-from robustgeom.training._probed import embedded
+from robustgeom.training._probed import embedded, unmixed
 
 __all__ = ["simclr"]
 
@@ -39,6 +39,7 @@ def simclr(
     return _contrast(found.embeddings, temperature) + found.probe
 
 
+@unmixed
 def _contrast(z: Tensor, temperature: float) -> Tensor:
     """Return the loss of embeddings z (2 n, width), the two views of an image in consecutive rows."""
     unit = F.normalize(z, dim=1)

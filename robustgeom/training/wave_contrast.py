@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from robustgeom.errors import InputError
 from robustgeom.training._door import counts, temperatures
-from robustgeom.training._probed import embedded_frames
+from robustgeom.training._probed import embedded_frames, unmixed
 
 __all__ = ["wave_contrast"]
 
@@ -46,6 +46,7 @@ def wave_contrast(
     )
 
 
+@unmixed
 def _contrast(
     z: Tensor, clips: Tensor, waves: Tensor, *, separation: int, temperature: float, chopped: bool
 ) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.linalg import svdvals
 
 from robustgeom.training._door import sizes
-from robustgeom.training._probed import embedded_frames
+from robustgeom.training._probed import embedded_frames, unmixed
 
 __all__ = ["wave_mmcr"]
 
@@ -39,6 +39,7 @@ def wave_mmcr(
     return _capacity_loss(z, waves, lmbda=lmbda, pairs=pairs)
 
 
+@unmixed
 def _capacity_loss(z: Tensor, waves: Tensor, *, lmbda: float, pairs: bool) -> Tensor:
     """Return the loss of embeddings z (rows, width) of length 1, of `waves` (rows,)."""
     each = [z[waves == wave] for wave in torch.unique(waves)]

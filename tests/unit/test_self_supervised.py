@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,12 +15,14 @@ from robustgeom.models.build import build
 from robustgeom.models.self_supervised import SelfSupervised
 from robustgeom.threat import ThreatModel
 from robustgeom.training.barlow_twins import _redundancy, barlow_twins
-from robustgeom.training.mmcr import mmcr
+from robustgeom.training.mmcr import capacity_loss, mmcr
 from robustgeom.training.neighbours import neighbour_votes
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.recipe import Recipe
 from robustgeom.training.run import Run
 from robustgeom.training.simclr import _contrast, simclr
+from robustgeom.training.wave_contrast import _contrast as over_time
+from robustgeom.training.wave_mmcr import _capacity_loss
 
 NAMES = ("adversarial_mmcr", "barlow_twins", "mmcr", "simclr")
 THREAT = ThreatModel("linf", 0.05)
@@ -295,3 +299,42 @@ def test_votes_are_weighed_by_nearness():
     assert barlow_twins is OBJECTIVES["barlow_twins"]
     assert mmcr is OBJECTIVES["mmcr"]
     assert simclr is OBJECTIVES["simclr"]
+
+
+# --- mixed precision --------------------------------------------------------------------------------------------
+
+
+EXACT = {
+    "simclr": partial(_contrast, temperature=0.5),
+    "barlow_twins": partial(_redundancy, weight=0.005),
+    "mmcr": partial(capacity_loss, views=2, lmbda=0.1),
+    "wave_contrast": partial(
+        over_time,
+        clips=torch.arange(64) // 16,
+        waves=torch.arange(64) // 16,
+        separation=1,
+        temperature=0.5,
+        chopped=True,
+    ),
+    "wave_mmcr": partial(_capacity_loss, waves=torch.arange(64) // 16, lmbda=0.1, pairs=False),
+}
+
+
+@pytest.mark.parametrize("loss", EXACT.values(), ids=EXACT)
+def test_losses_of_embeddings_are_worked_out_in_full_where_passes_are_not(loss):
+    z = F.normalize(torch.randn(64, 8, generator=seeded()), dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, halved = loss(z), loss(z.bfloat16())
+    assert torch.equal(mixed, loss(z))
+    assert torch.equal(halved, loss(z.bfloat16().float()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_changes_a_loss_by_its_rounding_alone(name):
+    settings = {"momentum": 0.9} if name == "mmcr" else {}
+    plain = loss_of(name, network(), batch(), **settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss_of(name, network(), batch(), **settings)
+    assert mixed.dtype is torch.float32
+    assert not torch.equal(mixed, plain)
+    torch.testing.assert_close(mixed, plain, rtol=0.03, atol=0.03)
