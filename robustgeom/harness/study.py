@@ -64,7 +64,10 @@ class StudyAnalysis(BaseModel):
 
 
 class Study(BaseModel):
-    """Which networks are evaluated by which suite, and how they are analysed; `analyze` is that of the suite."""
+    """Which networks are evaluated by which suite, and how they are analysed; `analyze` is that of the suite.
+
+    They are attacked at the data set's radii, or at `eps` alone, in the input's units or its text.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,6 +76,7 @@ class Study(BaseModel):
     data: str
     suite: str
     n: PositiveInt
+    eps: str | float | None = None
     baseline: str
     models: list[str] = Field(min_length=1)
     analyze: bool = True
@@ -83,7 +87,9 @@ class Study(BaseModel):
     @property
     def options(self) -> RunOptions:
         """How each network is evaluated."""
-        return RunOptions(n=self.n, seed=self.seed, data_dir=self.data_dir, analyze=self.analyze)
+        return RunOptions(
+            n=self.n, eps=self.eps, seed=self.seed, data_dir=self.data_dir, analyze=self.analyze
+        )
 
 
 @dataclass(frozen=True)
@@ -219,9 +225,16 @@ def _take_over(job: NetworkJob, study: Study) -> None:
 
 
 @cache
-def _hash(data: str, n: int | None, data_dir: str | None) -> str:
-    """Return the hash of the samples of a data set that evaluations (n of them) or analyses (all) meet."""
-    return samples(data, "eval", data_dir, n).hash
+def _hash(data: str, data_dir: str | None) -> str:
+    """Return the hash of the samples of a data set that analyses meet."""
+    return samples(data, "eval", data_dir).hash
+
+
+@cache
+def _met(data: str, suite: str, options: RunOptions) -> tuple[str, list[float]]:
+    """Return the hash of the samples that evaluations meet, and their headline radii."""
+    _, found, table = chosen(data, suite, options)
+    return found.hash, list(table.headlines)
 
 
 def _kept(place: Path, study: Study, digest: str) -> RunRecord | None:
@@ -232,13 +245,14 @@ def _kept(place: Path, study: Study, digest: str) -> RunRecord | None:
     header = record.header
     whole = header.status == "complete" and header.model.digest == digest
     same = header.suite.digest == load_suite(study.suite).digest and header.seed == study.seed
-    data = header.data.hash == _hash(study.data, study.n, study.data_dir)
+    met = _met(study.data, study.suite, study.options)
+    data = (header.data.hash, header.threat.headlines) == met
     analyzed = header.arguments.get("analyze") is not False or not study.analyze
     return record if whole and same and data and analyzed else None
 
 
 def _evaluation(job: NetworkJob, study: Study) -> JobSpec:
-    names = ("n", "seed", "data_dir", "analyze", "device")
+    names = ("n", "eps", "seed", "data_dir", "analyze", "device")
     options: dict[str, Any] = {
         k: v for k, v in replace(study.options, device=job.device).as_dict().items() if k in names
     }
@@ -257,5 +271,5 @@ def _is_kept(
     arguments = {k: v for k, v in found.facts["arguments"].items() if k not in ("data", "device")}
     asked = {"geometry": geometry, "manifolds": kinds, "stages": None, "groups": None, **asdict(options)}
     asked.pop("device")
-    data = found.facts["data"]["hash"] == _hash(study.data, None, study.data_dir)
+    data = found.facts["data"]["hash"] == _hash(study.data, study.data_dir)
     return bool(found.model["digest"] == digest and arguments == asked and data)

@@ -9,6 +9,7 @@ import pytest
 
 from robustgeom.content import content_root, find, names
 from robustgeom.harness.study import load_study
+from robustgeom.records import load_record
 
 STUDY = """
 name = "stochastic-vision"
@@ -169,6 +170,13 @@ def test_what_changed_is_made_again(place, again):
         ("runs", "fmnist-resnet-standard"), ("analyses", "fmnist-resnet-standard")
     }  # fmt: skip
 
+    # So is another radius, and with it the analyses stay.
+    (folder / "mine.toml").write_text(seeded.replace("seed = 1", 'seed = 1\neps = "2/255"'))
+    done, changed = again()
+    assert done.returncode == 0, done.stderr
+    assert {Path(name).parts[:2] for name in changed} == {("runs", "fmnist-resnet-standard")}
+    assert load_record(folder / "out" / "runs" / "fmnist-resnet-standard").headline == 2 / 255
+
 
 def test_two_commands_do_not_share_a_folder(run, tmp_path):
     (tmp_path / "mine.toml").write_text(STUDY)
@@ -219,6 +227,7 @@ def test_an_interrupted_study_goes_on_also_two_networks_at_a_time(start, tmp_pat
         ('name = "stochastic-vision"', 'name = "../x"', "with name:"),
         ('eps = ["8/255", "0.1"]', 'eps = ["8/0"]', "8/0"),
         ("n = 500", "n = 0", "with n:"),
+        ("n = 500", 'n = 500\neps = "8"', "8/255"),
         ("n = 500", "n = 500\nbudget = 3", "budget"),
         ('"fmnist-vone-gaussian-3"]', '"fmnist-vone-gausian-3"]', "fmnist-vone-gaussian-3"),
     ],
