@@ -11,16 +11,11 @@ import pyarrow as pa
 from robustgeom.analyses import AnalysisRows
 from robustgeom.errors import InputError
 from robustgeom.records import ANALYZER_COLUMNS, RunRecord
-from robustgeom.report.tables import AGGREGATE
+from robustgeom.report.tables import AGGREGATE, VERSIONS
 from robustgeom.words import commit_text, radius_text
 
 __all__ = ["STIMULUS_MEASURES", "attached", "place_of"]
 
-VERSIONS = (
-    *("own-noise", "attack", "noise", "frozen-noise", "frozen-perturbation"),
-    *("translations", "wide-translations", "contrasts", "views"),
-)
-"""Conditions in which a manifold is many versions of one stimulus."""
 UNDER_THREAT = ("attacked", "noisy", "attack", "noise", "frozen-noise", "frozen-perturbation")
 STIMULUS_MEASURES = ("capacity", "radius", "dimension", "separability", "overlap", "shift", "identification")
 STIMULI = pa.schema(

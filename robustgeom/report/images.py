@@ -18,7 +18,7 @@ from robustgeom.words import radius_text
 __all__ = ["Example", "Picture", "Sound", "examples", "portrait"]
 
 LIMIT = 8  # of a model; of many models fewer, as a page is to stay small
-IMAGES, SOUNDS = 250, 16  # of a page
+IMAGES, SOUNDS = 250, 8  # of a page
 KEYS = ("clean", "adversarial", "sample_ids", "predictions", "labels")
 
 

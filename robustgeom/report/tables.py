@@ -18,6 +18,7 @@ __all__ = [
     "CONDITIONS",
     "INPUT",
     "LOGIT_MEASURES",
+    "VERSIONS",
     "Histogram",
     "aggregates",
     "analyzer_rows",
@@ -32,6 +33,11 @@ __all__ = [
 AGGREGATE = "all"
 INPUT = "input"
 CONDITIONS = ("clean", "attacked")
+VERSIONS = (
+    *("own-noise", "attack", "noise", "frozen-noise", "frozen-perturbation"),
+    *("translations", "wide-translations", "contrasts", "views"),
+)
+"""Conditions in which a manifold is many versions of one stimulus."""
 LOGIT_MEASURES = ("max_logit", "logit_gap", "mean_gap", "confidence", "entropy", "margin")
 BINS = 40
 
@@ -40,19 +46,25 @@ BINS = 40
 def analyzer_rows(record: RunRecord) -> list[dict[str, Any]]:
     """Return the rows of every table that has the analyzer columns, in the order they were written.
 
-    What a joined study measured takes the place of what the record has of the same measure and condition, so that
-    networks of a study are compared on the same samples.
+    What a joined study measured takes the place of what the record has of the same measure and condition, of versions
+    of stimuli at any radius, so that networks of a study are compared on the same samples.
     """
     wanted = set(ANALYZER_COLUMNS.names)
     tables = {name: t for name, t in sorted(record.tables.items()) if wanted <= set(t.column_names)}
     rows = {name: table.select(ANALYZER_COLUMNS.names).to_pylist() for name, table in tables.items()}
-    study = {(row["measure"], row["condition"]) for row in rows.get("study", [])}
+    study = {(row["measure"], _condition(row["condition"])) for row in rows.get("study", [])}
     return [
         row
         for name, own in rows.items()
         for row in own
         if name == "study" or (row["measure"], row["condition"]) not in study
     ]
+
+
+def _condition(name: str) -> str:
+    """Return a condition without the radius that a study tells of versions: "attack, linf 8/255" is an attack."""
+    kind = name.partition(",")[0]
+    return kind if kind in VERSIONS else name
 
 
 def stages(record: RunRecord, measure: str) -> list[str]:

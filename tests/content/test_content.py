@@ -121,10 +121,11 @@ def test_noise_over_signal_variance_is_the_ratio_on_the_card(name):
     assert float(noise / signal) == pytest.approx(read_card(name).rho, rel=0.05)
 
 
-FAMILIES = {name: read_family(ROOT / "zoo" / f"{name}.toml") for name in ("family", "speech")}
+FAMILIES = {name: read_family(ROOT / "zoo" / f"{name}.toml") for name in ("family", "speech", "norm")}
 SHIFTS = {
     "family": {(False, 1), (True, 0)},
     "speech": {(False, 800), (True, 800)},
+    "norm": {(False, 0)},
 }  # by whether training attacks
 STUDENTS = read_family(ROOT / "zoo" / "students.toml")
 FAMILY = {recipe.name: recipe for recipes in (*FAMILIES.values(), STUDENTS) for recipe in recipes}

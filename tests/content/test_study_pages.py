@@ -14,7 +14,7 @@ from scipy.stats import bootstrap, spearmanr
 from robustgeom.content import content_root
 
 REPORTS = content_root() / "reports"
-STUDIES = sorted(folder.parent.name for folder in REPORTS.glob("*/analyses"))
+STUDIES = sorted(folder.parent.name for folder in REPORTS.glob("stochastic-*/analyses"))
 FREE = "own-noise"
 STILL = 1e-4
 

@@ -116,7 +116,7 @@ def test_radii_are_said_as_ratios_too(heard):
     assert [row[2] for row in figure.rows] == ["inf dB", "7.06 dB or more", "-3.01 dB or more"]
 
 
-@pytest.mark.parametrize(("models", "shown"), [(1, 8), (2, 8), (7, 2), (40, 1)])
+@pytest.mark.parametrize(("models", "shown"), [(1, 8), (2, 4), (4, 2), (40, 1)])
 def test_beside_many_models_each_plays_fewer_sounds(heard, models, shown):
     record, *_ = heard
     arrays = {k: np.repeat(v, 9, axis=0) for k, v in record.arrays.items() if k.startswith("examples.")}

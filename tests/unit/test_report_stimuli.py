@@ -397,6 +397,20 @@ def test_classes_under_the_records_own_radius_count_as_its_own(make_record, make
     assert {r["value"] for r in analyzer_rows(measured)} == {1.0, 1.5, 2.0}
 
 
+def test_versions_that_a_study_measured_stand_in_for_the_records_own(make_record, tmp_path):
+    def rows(*kinds):
+        return [row("fc", kind, "all", "capacity", value) for kind, value in kinds]
+
+    own = pa.Table.from_pylist(rows(("attack", 1.0), ("noise", 2.0)), schema=ANALYZER_COLUMNS)
+    record = make_record("net", model={"stages": ["fc", "logits"]}, tables={"geometry": own})
+    found = load_analysis(write_analysis(tmp_path / "a", record, rows(("attack", 3.0))))
+    (joined,) = attached([record], [found])
+    assert {r["condition"]: r["value"] for r in analyzer_rows(joined)} == {
+        "attack, linf 8/255": 3.0,
+        "noise": 2.0,
+    }
+
+
 def test_groups_of_the_data_are_not_called_attacked(net, tmp_path):
     rows = [row("fc", c, "all", "capacity", 0.5) for c in ("speaker", "attacked")]
     (joined,) = attached([net], [load_analysis(write_analysis(tmp_path / "a", net, rows))])
