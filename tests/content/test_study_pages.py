@@ -75,8 +75,18 @@ class Study:
         return [s for s in self.stages(names[0]) if self.mean(names, "radius", s, FREE).mean() > STILL]
 
     @property
+    def standards(self):
+        """The standard networks with a plain front end, family by family."""
+        found = {}
+        for name in self.group(objective="standard", threat="none", noise="none", teacher=None):
+            if self.models[name]["front_end"] in ("none", "cochlea"):
+                found.setdefault(self.models[name]["family"], []).append(name)
+        return found
+
+    @property
     def standard(self):
-        return self.group(objective="standard", threat="none", front_end="none", noise="none", teacher=None)
+        """Those of the family that adversarially trained networks are of."""
+        return self.standards[self.models[self.trained[0]]["family"]]
 
     @property
     def trained(self):
@@ -153,20 +163,20 @@ def test_the_table_of_stimuli_is_their_means_and_standard_errors(study):
 
 
 def test_widths_of_standard_networks(study, claims):
-    names, last = study.standard, study.stages(study.standard[0])[-2:]
-    radii = study.radii(names)
-    first = study.stages(names[0])[0]
-    rise = {
-        s: study.mean(names, "width", s, "attack", radii[-1])
-        - study.mean(names, "width", s, "attack", radii[0])
-        for s in (first, last[0])
-    }
-    values = [study.slope(names, s, radii) for s in last] + [rise[last[0]] - rise[first]]
-    values += [
-        study.mean(names, "width", s, "attack", radii[-1]) / 2
-        - study.mean(names, "width", s, "noise", radii[-1])
-        for s in last
-    ]
+    values = []
+    for names in study.standards.values():
+        first, last, radii = study.stages(names[0])[0], study.stages(names[0])[-2:], study.radii(names)
+        rise = {
+            s: study.mean(names, "width", s, "attack", radii[-1])
+            - study.mean(names, "width", s, "attack", radii[0])
+            for s in (first, last[0])
+        }
+        values += [study.slope(names, s, radii) for s in last] + [rise[last[0]] - rise[first]]
+        values += [
+            study.mean(names, "width", s, "attack", radii[-1]) / 2
+            - study.mean(names, "width", s, "noise", radii[-1])
+            for s in last
+        ]
     agrees(claims["standard-widths-grow"], values)
 
 
@@ -192,10 +202,10 @@ def test_overlap_of_clouds(study, claims):
     radii = study.radii(names)
     low, high = (study.mean(names, "overlap", stage, "attack", r) for r in (radii[0], radii[-1]))
     values = [low - 0.5, low - high]
-    recipes = {}
-    for name, model in study.models.items():
-        if model["noise"] == "none" and model.get("teacher") is None:
-            recipes.setdefault((model["front_end"], model["objective"], model["threat"]), []).append(name)
+    recipes, family = {}, study.models[names[0]]["family"]
+    for name in study.group(family=family, noise="none", teacher=None):
+        recipe = tuple(study.models[name][key] for key in ("front_end", "objective", "threat"))
+        recipes.setdefault(recipe, []).append(name)
     for own in recipes.values():
         hidden = study.stages(own[0])[-2]
         values += [0.1 - study.mean(own, "overlap", hidden, "attack", r) for r in study.radii(own)]
