@@ -1,10 +1,11 @@
-"""Tables of the functional graphs of networks: a row a network and condition, beside chance; no torch."""
+"""Tables of the functional graphs of networks: a row a recipe and condition, beside chance; no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean, stdev
 
-from robustgeom.records import RunRecord
+from robustgeom.report.crowd import Group
 from robustgeom.report.geometry import Sheet
 from robustgeom.report.graph_rules import graph_values
 
@@ -18,39 +19,39 @@ CAPTION = (
     "Of all stages' units together, channels averaged over positions, correlated over images; measures of edges are "
     "means over graphs of the strongest 5, 10, 20 and 30 % of absolute correlations. In brackets: rewired graphs of "
     "the same degrees, or, of strength, permuted responses. Attacked and noisy are at the strictest radius, on the "
-    "same images."
+    "same images. Means over training seeds with their standard deviation."
 )
 CHANGED = (
     "What the attack, and noise of its norm and size, do to the graph: how far its communities agree with those of the "
     "unchanged images (normalised mutual information), the root mean square change of correlations, and the change of "
-    "mean absolute ones."
+    "mean absolute ones. Means over training seeds with their standard deviation."
 )
 
 
-def graph_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+def graph_sheets(groups: Sequence[Group]) -> list[tuple[str, Sheet]]:
     """Return the table of graphs and that of what changes them; none where no network's graph was measured."""
-    rows, changes = [], []
-    for record in (r for r in records if r.header.status == "complete"):
+    rows: list[tuple[str | int, ...]] = []
+    changes: list[tuple[str | int, ...]] = []
+    for group in groups:
         for condition in CONDITIONS:
-            found = graph_values(record, condition)
-            if "graph_modularity" in found:
-                rows.append((record.name, condition, *_cells(found)))
-            if "edge_change" in found:
-                changes.append((record.name, condition, *(f"{found[name]:.3g}" for name in CHANGES)))
-    heads = (
-        "network",
-        "images",
-        *(name.replace("graph_", "").replace("_", " ") for name in (*PAIRED, *SINGLE)),
-    )
-    sheets = [("Graphs of units", Sheet(CAPTION, heads, tuple(rows)))] if rows else []
-    told = ("network", "images", *(name.replace("_", " ") for name in CHANGES))
-    return [*sheets, ("What changes them", Sheet(CHANGED, told, tuple(changes)))] if changes else sheets
+            found = [graph_values(m.record, condition) for m in group.models if not m.partial]
+            head = (group.name, len(found), condition)
+            if found and all("graph_modularity" in f for f in found):
+                rows.append((*head, *(_cell(found, name) for name in (*PAIRED, *SINGLE))))
+            if found and all("edge_change" in f for f in found):
+                changes.append((*head, *(_cell(found, name) for name in CHANGES)))
+    heads = ("network", "seeds", "images")
+    told = [name.replace("graph_", "").replace("_", " ") for name in (*PAIRED, *SINGLE, *CHANGES)]
+    measured, changed = told[: -len(CHANGES)], told[-len(CHANGES) :]
+    sheets = [("Graphs of units", Sheet(CAPTION, (*heads, *measured), tuple(rows)))] if rows else []
+    more = [("What changes them", Sheet(CHANGED, (*heads, *changed), tuple(changes)))] if changes else []
+    return [*sheets, *more]
 
 
-def _cells(found: dict[str, float]) -> list[str]:
-    return [_beside(found, name) if name in found else "" for name in (*PAIRED, *SINGLE)]
-
-
-def _beside(found: dict[str, float], name: str) -> str:
-    chance = found.get(f"{name}_chance")
-    return f"{found[name]:.3g}" + ("" if chance is None else f" ({chance:.3g})")
+def _cell(found: list[dict[str, float]], name: str) -> str:
+    """Return a measure's mean over seeds, its standard deviation where there are several, and in brackets chance."""
+    values, chance = ([f[key] for f in found if key in f] for key in (name, f"{name}_chance"))
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.1g}" if len(values) > 1 else ""
+    return f"{fmean(values):.3g}{spread}" + (f" ({fmean(chance):.3g})" if chance else "")

@@ -24,7 +24,7 @@ from robustgeom.report.claims import RULES, ClaimResult
 from robustgeom.report.classes import class_sheet
 from robustgeom.report.compare import Comparison, ModelResult
 from robustgeom.report.correlations import correlation_figures
-from robustgeom.report.crowd import MANY, detailed
+from robustgeom.report.crowd import MANY, detailed, groups
 from robustgeom.report.figures import (
     Figure,
     accuracy_figure,
@@ -118,7 +118,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
     stimuli, measures = stimulus_figures(comparison), correlation_figures(comparison)
     charts += [*noise, *scales, *ranking, *stimuli, *measures]
     pairs, lessons, learners = kinds(records, inputs), lesson_sheets(records), gate_sheets(records)
-    graphs = graph_sheets(records)
+    graphs = graph_sheets(groups(comparison))
     optional = {
         "kinds": pairs,
         "graphs": graphs,
@@ -157,7 +157,7 @@ def render(comparison: Comparison, inputs: Inputs = nowhere) -> str:
         "lessons": lessons,
         "graphs": graphs,
         "learners": learners,
-        "studies": _studies(comparison.claims),
+        "studies": _studies(comparison),
         "budgets": budgets(comparison),
         "alone": [table for m in comparison.models if (table := _alone(m))],
         "checks": _check_matrix(checked := _worth_a_column(comparison)),
@@ -248,12 +248,14 @@ def _by_model(figures: list[Figure]) -> list[tuple[str, list[Figure]]]:
     return [(name, list(group)) for name, group in groupby(figures, key=lambda f: f.group)]
 
 
-def _studies(claims: Sequence[ClaimResult]) -> list[tuple[str, list[ClaimResult], bool]]:
-    """Return claims by study, and whether any of each could be tested."""
-    found: dict[str, list[ClaimResult]] = {title: [] for title in STUDIES.values()}
-    for claim in claims:
-        found.setdefault(STUDIES.get(claim.claim.study, claim.claim.study), []).append(claim)
-    return [(t, own, any(c.status != "not tested" for c in own)) for t, own in found.items() if own]
+def _studies(comparison: Comparison) -> list[tuple[str, list[ClaimResult], bool]]:
+    """Return claims by study, those of the page's own first, and whether any of each could be tested."""
+    names = dict.fromkeys([*STUDIES, *(c.claim.study for c in comparison.claims)])
+    by = {name: [c for c in comparison.claims if c.claim.study == name] for name in names}
+    first = sorted(filter(by.get, names), key=lambda name: not comparison.study.startswith(name))
+    return [
+        (STUDIES.get(name, name), by[name], any(c.status != "not tested" for c in by[name])) for name in first
+    ]
 
 
 def _alone(model: ModelResult) -> tuple[str, list[float], list[Any]] | None:

@@ -9,9 +9,10 @@ import pytest
 from robustgeom.records import ANALYZER_COLUMNS, CheckResult
 from robustgeom.report import CLAIMS, compare, judge
 from robustgeom.report.correlations import measures_of
+from robustgeom.report.crowd import groups
 from robustgeom.report.graph_rules import GRAPH_MEASURES
 from robustgeom.report.graph_sheets import graph_sheets
-from robustgeom.report.html import write_report
+from robustgeom.report.html import STUDIES, _studies, write_report
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 NAMES = [c.id for c in CLAIMS if c.study == "network-science"]
@@ -70,7 +71,7 @@ def network(make_record):
         rows.append(row("capacity", capacity, "clean", "hidden"))
         at = np.arange(N)
         return make_record(
-            f"{kind}-{seed}",
+            f"{kind}-s{seed}" if seed else kind,
             clean=at < clean * N,
             grid=GRID,
             headlines=GRID[1:],
@@ -208,13 +209,24 @@ def test_claims_are_not_tested_without_graphs(network, make_record):
         assert status(name, [bare]) == "not tested"
 
 
+def test_a_studys_own_claims_come_first_on_its_page(network):
+    record = network("standard")
+    usual, own = (
+        [title for title, *_ in _studies(compare([record], claims=CLAIMS, study=study))] for study in ("", "network-science")
+    )
+    assert own[0] == STUDIES["network-science"] == usual[-1]
+    assert own[1:] == usual[:-1]
+
+
 def test_the_page_has_the_tables_and_the_measures(network, tmp_path):
     records = kinds(network, **DIFFERENT)
-    (graphs, changed) = (sheet for _, sheet in graph_sheets(records))
-    assert len(graphs.rows) == 27  # nine networks, three kinds of images
-    assert graphs.rows[0][:2] == ("standard-0", "clean")
-    assert "(0.2)" in graphs.rows[0][graphs.columns.index("modularity")]
-    assert len(changed.rows) == 18
+    (graphs, changed) = (sheet for _, sheet in graph_sheets(groups(compare(records))))
+    assert len(graphs.rows) == 9  # three kinds of three seeds, three kinds of images
+    assert graphs.rows[0][:3] == ("standard", 3, "clean")
+    assert graphs.rows[0][graphs.columns.index("modularity")] == "0.4 ± 0.002 (0.2)"
+    assert len(changed.rows) == 6
+    (alone, _) = (sheet for _, sheet in graph_sheets(groups(compare(records[:1]))))
+    assert alone.rows[0][graphs.columns.index("modularity")] == "0.398 (0.2)"
     assert "rich club of the functional graph, clean" in measures_of(records[0], 0.1)
     page = write_report(compare(records), tmp_path / "page.html").read_text()
     assert 'id="graphs"' in page
