@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear, nnls
 from torch import Tensor
 
 from robustgeom.errors import InternalError
@@ -198,12 +198,14 @@ def _refined(matrix: Matrix, aim: Matrix, active: NDArray[np.bool_]) -> Matrix:
 
 def _nnls(matrix: Matrix, aim: Matrix) -> Matrix:
     try:
-        return np.asarray(nnls(matrix, aim)[0], dtype=np.float64)
+        return np.asarray(scipy.optimize.nnls(matrix, aim)[0], dtype=np.float64)
     except RuntimeError:  # it gave up after its iteration limit
         return np.zeros(matrix.shape[1])
 
 
 def _by_bounds(matrix: Matrix, aim: Matrix) -> Matrix:
     limit = 50 * matrix.shape[1]
-    solution = lsq_linear(matrix, aim, bounds=(0, np.inf), method="bvls", tol=1e-14, max_iter=limit)
+    solution = scipy.optimize.lsq_linear(
+        matrix, aim, bounds=(0, np.inf), method="bvls", tol=1e-14, max_iter=limit
+    )
     return np.asarray(np.maximum(solution.x, 0), dtype=np.float64)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix
@@ -183,7 +183,7 @@ def _descend(coordinates: Matrix, starts: Matrix, *, steps: int) -> list[tuple[f
         return float(costs.sum()), turned.transpose(0, 2, 1).ravel()
 
     options = {"maxiter": steps, "ftol": 1e-10, "gtol": 1e-6}
-    solution = minimize(slope, starts.ravel(), jac=True, method="L-BFGS-B", options=options)
+    solution = scipy.optimize.minimize(slope, starts.ravel(), jac=True, method="L-BFGS-B", options=options)
     bases = np.linalg.qr(solution.x.reshape(starts.shape))[0]
     return list(zip(_costs(coordinates, bases)[0].tolist(), bases, strict=True))
 

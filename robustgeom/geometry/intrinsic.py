@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import Matrix, MatrixLike
@@ -94,7 +94,7 @@ def _nearest(points: Matrix, count: int) -> Matrix:
     """Distances (n, count) of each point to its nearest others, ascending."""
     found = np.empty((len(points), count))
     for start in range(0, len(points), BLOCK):
-        distances = cdist(points[start : start + BLOCK], points)
+        distances = scipy.spatial.distance.cdist(points[start : start + BLOCK], points)
         closest = np.partition(distances, count, axis=1)[:, : count + 1]
         found[start : start + BLOCK] = np.sort(closest, axis=1)[:, 1:]  # the first is the point itself
     return found

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linprog, nnls
 
 from robustgeom.errors import InputError, InternalError
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike, as_matrix, same_width
@@ -251,7 +251,7 @@ def _nearest(rows: Matrix) -> tuple[Matrix, Matrix]:
     """Combination of the rows nearest to zero, up to scale, and its weights."""
     lifted = np.vstack([rows.T, np.ones(len(rows))])
     try:
-        weights = np.asarray(nnls(lifted, np.eye(len(lifted))[-1], maxiter=10 * len(rows))[0])
+        weights = np.asarray(scipy.optimize.nnls(lifted, np.eye(len(lifted))[-1], maxiter=10 * len(rows))[0])
     except RuntimeError:  # it gave up after its iteration limit
         weights = np.zeros(len(rows))
     return weights @ rows, weights
@@ -260,7 +260,7 @@ def _nearest(rows: Matrix) -> tuple[Matrix, Matrix]:
 def _widest(rows: Matrix) -> tuple[Matrix, Matrix]:
     """Direction of the widest margin and its multipliers, for where the nearest combination proves nothing."""
     count, width = rows.shape
-    solution = linprog(
+    solution = scipy.optimize.linprog(
         np.append(np.zeros(width), -1.0),
         A_ub=np.column_stack([-rows, np.ones(count)]),
         b_ub=np.zeros(count),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from robustgeom.geometry._arrays import DUST, Matrix, MatrixLike
 from robustgeom.geometry._regression import check_ridge, checked_sizes, paired, principal_modes
@@ -170,7 +170,11 @@ def _effective_ridge(spectrum: Matrix, size: int, ridge: float) -> float:
         return 1 - penalty / kappa - float((spectrum / (size * spectrum + kappa)).sum())
 
     low, high = penalty, penalty + float(spectrum.sum())
-    return float(brentq(excess, low, high, xtol=DUST * penalty, rtol=4 * np.finfo(float).eps, maxiter=1000))
+    return float(
+        scipy.optimize.brentq(
+            excess, low, high, xtol=DUST * penalty, rtol=4 * np.finfo(float).eps, maxiter=1000
+        )
+    )
 
 
 def _reaching(values: Matrix) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.integrate import quad
-from scipy.optimize import brentq
-from scipy.special import gammaln, ndtr
+import scipy
 
 from robustgeom.errors import InputError
 from robustgeom.geometry._arrays import DUST, REACH, check_margin
@@ -89,7 +87,7 @@ def _inverse_exact(dimension: float, ratio: float, kappa: float) -> float:
     """Mean over the length tau of a Gaussian vector of the squared distance at that length."""
     if ratio <= DUST:
         return _squared_shortfall(kappa)
-    log_norm = (dimension / 2 - 1) * math.log(2) + gammaln(dimension / 2)
+    log_norm = (dimension / 2 - 1) * math.log(2) + scipy.special.gammaln(dimension / 2)
 
     def weighted(tau: float) -> float:
         density = math.exp((dimension - 1) * math.log(tau) - tau**2 / 2 - log_norm)
@@ -99,14 +97,14 @@ def _inverse_exact(dimension: float, ratio: float, kappa: float) -> float:
     ends = max(mode - TAIL, 0.0), mode + TAIL
     # Where most probes change side, near these lengths, the integrand bends most.
     bends = [b for b in (mode, ratio, 1 / ratio, kappa * ratio) if ends[0] + DUST < b < ends[1]]
-    return float(quad(weighted, *ends, points=bends, epsabs=0, epsrel=PRECISE, limit=400)[0])
+    return float(scipy.integrate.quad(weighted, *ends, points=bends, epsabs=0, epsrel=PRECISE, limit=400)[0])
 
 
 def _squared_distance(tau: float, ratio: float, kappa: float) -> float:
     """Mean over the probe's centre coordinate: it meets the sphere's cone, its apex, or neither."""
     near, far = kappa - tau / ratio, kappa + ratio * tau
-    apex = (kappa**2 + tau**2 + 1) * ndtr(near) + (2 * kappa - near) * _density(near)
-    beyond = (far**2 + 1) * ndtr(near) + (2 * far - near) * _density(near)
+    apex = (kappa**2 + tau**2 + 1) * scipy.special.ndtr(near) + (2 * kappa - near) * _density(near)
+    beyond = (far**2 + 1) * scipy.special.ndtr(near) + (2 * far - near) * _density(near)
     return float(apex + (_squared_shortfall(far) - beyond) / (1 + ratio**2))
 
 
@@ -117,18 +115,18 @@ def _inverse_large(dimension: float, ratio: float, kappa: float) -> float:
     def slope(u: float) -> float:
         return u - 1 + ratio / root * _shortfall(ratio * root * u + kappa)
 
-    u = 0.0 if slope(0.0) >= 0 else float(brentq(slope, 0.0, 1.0, xtol=1e-14))
+    u = 0.0 if slope(0.0) >= 0 else float(scipy.optimize.brentq(slope, 0.0, 1.0, xtol=1e-14))
     return dimension * (u - 1) ** 2 + _squared_shortfall(ratio * root * u + kappa)
 
 
 def _shortfall(c: float) -> float:
     """Mean of max(c - z, 0) for a standard Gaussian z."""
-    return float(c * ndtr(c) + _density(c))
+    return float(c * scipy.special.ndtr(c) + _density(c))
 
 
 def _squared_shortfall(c: float) -> float:
     """Mean of max(c - z, 0)^2 for a standard Gaussian z."""
-    return float((1 + c**2) * ndtr(c) + c * _density(c))
+    return float((1 + c**2) * scipy.special.ndtr(c) + c * _density(c))
 
 
 def _density(z: float) -> float:

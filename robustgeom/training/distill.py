@@ -14,7 +14,7 @@ from robustgeom.errors import InputError, UserError, unknown
 from robustgeom.files import parsed
 from robustgeom.harness.chosen import usual_data
 from robustgeom.models.build import ARCHITECTURES, arguments_of
-from robustgeom.models.card import card_file, read_card
+from robustgeom.models.card import card_file, objective_of, read_card
 from robustgeom.training.objectives import OBJECTIVES, objective_needs
 from robustgeom.training.recipe import Recipe, read_recipe
 from robustgeom.training.train import Hooks, train
@@ -121,14 +121,16 @@ def untaught(recipe: Recipe, name: str) -> Recipe:
 
 
 def companions(recipe: Recipe) -> list[str]:
-    """Return the networks of the zoo that are the student without a teacher: same architecture and data, seed 0."""
-    cards = [read_card(name) for name in content.names("model")]
-    return [
-        card.name
-        for card in cards
-        if card.architecture.model_dump() == recipe.architecture.model_dump()
-        and (card.data, card.seed, card.teacher) == (recipe.data, 0, None)
-    ]
+    """Return the networks of the zoo that are the student without a teacher: same architecture and data, seed 0.
+
+    One for each objective and threat, the first by name.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for card in map(read_card, content.names("model")):
+        built = card.architecture.model_dump() == recipe.architecture.model_dump()
+        if built and (card.data, card.seed, card.teacher) == (recipe.data, 0, None):
+            found.setdefault((objective_of(card.name), card.threat), card.name)
+    return list(found.values())
 
 
 def _base(student: str, teacher: str, data: str | None, data_dir: str | None) -> dict[str, Any]:

@@ -47,8 +47,15 @@ def visit(chromium, report):
         context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1200, "light"),
+        (400, "dark"),
+        pytest.param(1200, "dark", marks=pytest.mark.slow),
+        pytest.param(400, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_draws_fits_and_is_quiet(visit, report, width, scheme):
     seen = visit(width, color_scheme=scheme)
     assert seen.complaints == []

@@ -27,7 +27,9 @@ def run(model, batch_size=24, *, analyze=False, seed=0, n=N):
 once = cache(run)
 
 
-@pytest.mark.parametrize("model", ["fmnist-cnn-standard", "fmnist-cnn-gaussian"])
+@pytest.mark.parametrize(
+    "model", [pytest.param("fmnist-cnn-standard", marks=pytest.mark.slow), "fmnist-cnn-gaussian"]
+)
 def test_same_seed_and_plan_give_the_same_record_bit_for_bit(model):
     torch.manual_seed(1)
     first = run(model, 12, analyze=True, n=N // 2)

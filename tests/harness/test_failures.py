@@ -231,7 +231,9 @@ def test_a_search_that_alone_decides_is_believed_only_where_hardly_any_sample_is
     assert f"{left} of 100 stand on the word of that search" in found.message
 
 
-@pytest.mark.parametrize(("queries", "found_by_gradients"), [(2, None), (100, 0.9)])
+@pytest.mark.parametrize(
+    ("queries", "found_by_gradients"), [(2, None), pytest.param(100, 0.9, marks=pytest.mark.slow)]
+)
 def test_a_suite_without_gradients_is_not_believed_where_gradients_find_more(queries, found_by_gradients):
     search = SQUARE.model_copy(update={"settings": {"queries": queries}})
     suite = load_suite("quick-linf").model_copy(update={"attacks": [search]})
@@ -290,6 +292,8 @@ def test_only_plainly_trained_networks_without_noise_stand_in_for_others():
     found = [name for name in content.names("model") if _plain(read_card(name))]
     assert found == [
         "fmnist-cnn-standard",
+        *("fmnist-norm-batch", "fmnist-norm-batch-s1", "fmnist-norm-batch-s2"),
+        *("fmnist-norm-none", "fmnist-norm-none-s1", "fmnist-norm-none-s2"),
         *("fmnist-resnet-standard", "fmnist-resnet-standard-s1", "fmnist-resnet-standard-s2"),
         *("speech-cochcnn-standard", "speech-cochcnn-standard-s1", "speech-cochcnn-standard-s2"),
         "speech-cochresnet",

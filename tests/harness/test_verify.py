@@ -35,7 +35,7 @@ def moved(rows, delta):
     ("name", "suite"),
     [
         ("fmnist-cnn-standard", "quick-linf"),
-        ("fmnist-resnet-standard", "minimum-norm-l2"),
+        pytest.param("fmnist-resnet-standard", "minimum-norm-l2", marks=pytest.mark.slow),
         ("fmnist-cnn-gaussian", "quick-l2"),
         ("fmnist-cnn-standard", "spatial"),
     ],

@@ -69,7 +69,7 @@ def both(name, attack, norm, eps, n, **change):
 
 
 CASES = [
-    ("fmnist-cnn-standard", "apgd", "linf", 0.03, 96),
+    pytest.param("fmnist-cnn-standard", "apgd", "linf", 0.03, 96, marks=pytest.mark.slow),
     ("fmnist-cnn-pgd-at", "apgd", "linf", 0.1, 48),
     pytest.param("fmnist-cnn-standard", "apgd", "l2", 0.6, 96, marks=pytest.mark.slow),
     ("fmnist-cnn-standard", "apgd_t", "linf", 0.02, 8),
@@ -87,7 +87,7 @@ def test_verdicts_are_the_references(name, attack, norm, eps, n):
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 1.0)])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), pytest.param("l2", 1.0, marks=pytest.mark.slow)])
 def test_square_decides_as_the_reference(norm, eps):
     (theirs, ours), target = both("fmnist-cnn-standard", "square", norm, eps, 48, queries=500)
     assert 5 < theirs.sum() < len(theirs)

@@ -128,7 +128,7 @@ def test_every_loss_and_average_leads_to_the_worst_case(loss, average):
     assert torch.equal(got <= 0, exact <= 0)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_square_falls_short_of_the_worst_case_by_a_stated_gap_and_beats_random_points(norm):
     weight, bias, x, y, eps, exact = contested(norm, 2, (0.0, 1.0))
     model, threat = linear(weight, bias), ThreatModel(norm, eps)

@@ -212,7 +212,8 @@ def test_claims_are_not_tested_without_graphs(network, make_record):
 def test_a_studys_own_claims_come_first_on_its_page(network):
     record = network("standard")
     usual, own = (
-        [title for title, *_ in _studies(compare([record], claims=CLAIMS, study=study))] for study in ("", "network-science")
+        [title for title, *_ in _studies(compare([record], claims=CLAIMS, study=study))]
+        for study in ("", "network-science")
     )
     assert own[0] == STUDIES["network-science"] == usual[-1]
     assert own[1:] == usual[:-1]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse.csgraph import floyd_warshall
 from torch import Tensor
 
 from robustgeom.geometry.graphs._door import Matrix, as_graph
@@ -77,7 +77,7 @@ def _nearness(edges: Tensor, real: Tensor) -> Tensor:
 def _by_weight(weights: Matrix) -> Matrix:
     with np.errstate(divide="ignore"):
         length = np.where(weights > 0, 1 / weights, np.inf)
-    far = floyd_warshall(length, directed=False)
+    far = scipy.sparse.csgraph.floyd_warshall(length, directed=False)
     np.fill_diagonal(far, np.inf)
     found: Matrix = 1 / far
     return found
