@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from robustgeom import content
+from robustgeom.analyses import load_analysis
 from robustgeom.attacks import ATTACKS
 from robustgeom.data.load import load_dataset
 from robustgeom.harness.evaluate import evaluate
@@ -212,3 +213,9 @@ def test_committed_records_are_valid_and_match_the_zoo(folder):
     assert record.header.dirty is False
     assert not str(record.header.arguments.get("model", "")).startswith("/"), "a path of somebody's machine"
     assert (folder.parents[1] / "report.html").is_file()
+
+
+def test_committed_analyses_are_those_of_committed_code():
+    found = [load_analysis(f.parent) for f in (ROOT / "reports").glob("*/analyses/*/*/analysis.json")]
+    assert found
+    assert [f"{a.model['name']}: {a.command}" for a in found if a.facts["dirty"] is not False] == []
