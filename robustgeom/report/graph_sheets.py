@@ -35,11 +35,12 @@ def graph_sheets(groups: Sequence[Group]) -> list[tuple[str, Sheet]]:
     for group in groups:
         for condition in CONDITIONS:
             found = [graph_values(m.record, condition) for m in group.models if not m.partial]
-            head = (group.name, len(found), condition)
-            if found and all("graph_modularity" in f for f in found):
-                rows.append((*head, *(_cell(found, name) for name in (*PAIRED, *SINGLE))))
-            if found and all("edge_change" in f for f in found):
-                changes.append((*head, *(_cell(found, name) for name in CHANGES)))
+            for table, needed, names in (
+                (rows, "graph_modularity", (*PAIRED, *SINGLE)),
+                (changes, "edge_change", CHANGES),
+            ):
+                if own := [f for f in found if needed in f]:  # of seeds without a graph none is told
+                    table.append((group.name, len(own), condition, *(_cell(own, name) for name in names)))
     heads = ("network", "seeds", "images")
     told = [name.replace("graph_", "").replace("_", " ") for name in (*PAIRED, *SINGLE, *CHANGES)]
     measured, changed = told[: -len(CHANGES)], told[-len(CHANGES) :]
