@@ -1,4 +1,4 @@
-"""The study of vectorised networks: all of zoo/gated.toml, three seeds of each, with the signals of their units.
+"""The study of vectorised networks and their twins: zoo/gated.toml, three seeds of each, with signals of units.
 
 `python benchmarks/vector_study.py MODELS RUNS` trains every network into the folder MODELS and evaluates it into RUNS,
 leaving what is there; a command that was cut off goes on, and several share the work. Then `robustgeom report RUNS
