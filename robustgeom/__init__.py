@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustgeom.harness.verify import verify
     from robustgeom.models.calibrate import calibrate
     from robustgeom.models.load import load_model
-    from robustgeom.models.variants import variant
+    from robustgeom.models.variants import SoftGates, variant
     from robustgeom.records import RunRecord, load_record
     from robustgeom.report import Claim, Comparison, compare, write_report
     from robustgeom.threat import ThreatModel
@@ -34,6 +34,7 @@ __all__ = [
     "RobustGeomError",
     "RunOptions",
     "RunRecord",
+    "SoftGates",
     "Suite",
     "ThreatModel",
     "UserError",
@@ -66,6 +67,7 @@ _HOMES = {
     "RobustGeomError": "errors",
     "RunOptions": "harness.options",
     "RunRecord": "records",
+    "SoftGates": "models.variants",
     "Suite": "harness.suite",
     "ThreatModel": "threat",
     "UserError": "errors",

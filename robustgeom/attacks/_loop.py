@@ -171,7 +171,8 @@ def ascend(
     certain = oracle.certain and found is not None
     fooled = fooled.clone()
     for index in range(steps + 1):
-        seen = oracle.look(loss, walk.aim, walk.x, walk.rows, index, gradient=index < steps)
+        there = oracle.along(index / max(steps - 1, 1))
+        seen = there.look(loss, walk.aim, walk.x, walk.rows, index, gradient=index < steps)
         walk.loss, walk.gradient = seen.loss, seen.gradient
         wrong = fooled_rows(seen, walk.aim[0])
         _remember_best(walk, wrong if certain else torch.zeros_like(wrong))

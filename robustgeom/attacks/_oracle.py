@@ -75,6 +75,14 @@ class Oracle:
         """Return the oracle whose noise starts `draws` draws later."""
         return replace(self, first_draw=self.first_draw + draws)
 
+    def along(self, share: float) -> Oracle:
+        """Return the oracle for `share` of an attack's steps, in [0, 1]: gradients of a source that changes on the way.
+
+        A source says so by a method `narrowed(share)`, which returns what serves there.
+        """
+        narrowed: Callable[[float], Model] | None = getattr(self.source, "narrowed", None)
+        return self if narrowed is None else replace(self, source=narrowed(share))
+
     def logits(self, x: Tensor, rows: Tensor, step: int = 0) -> Tensor:
         """Return the logits (n, classes) of points (n, ...): log mean probabilities where there are many draws."""
         model = self.exact or self.model

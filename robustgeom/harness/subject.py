@@ -20,7 +20,7 @@ from robustgeom.models.cochleagram import Hearing
 from robustgeom.models.load import load_model, model_digest
 from robustgeom.models.noise import has_noise, noise_ratio
 from robustgeom.models.pretrained import Pretrained
-from robustgeom.models.variants import variant
+from robustgeom.models.variants import SoftGates, ahead, variant
 from robustgeom.records import ModelInfo
 from robustgeom.refs import is_reference, source_file, without_folders
 from robustgeom.schema import TeacherInfo
@@ -58,17 +58,21 @@ class Subject:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of inputs (n, ...), which are cast to the type of the network's weights."""
-        logits: Tensor = self.engine(x.to(dtype_of(self.module)))
+        logits: Tensor = self.engine(self._cast(x))
         return logits
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x.to(dtype_of(self.module))
 
     def target(self, ids: Sequence[int], seed: int, classes: int | None = None) -> Target:
         """Return the network serving the samples `ids`, its noise keyed by `seed`."""
-        return Target(self.forward, ids, self.noise, seed, classes, early=self.early)
+        soft = getattr(self.engine, "soft_gates", None)
+        forward = ahead(self._cast, soft) if isinstance(soft, SoftGates) else self.forward
+        return Target(forward, ids, self.noise, seed, classes, early=self.early)
 
     def variant(self, name: str) -> Callable[[Tensor], Tensor]:
         """Return the variant `name` of the network, cast likewise; raises `UnknownNameError` without one."""
-        found, dtype = variant(self.engine, name), dtype_of(self.module)
-        return lambda x: found(x.to(dtype))
+        return ahead(self._cast, variant(self.engine, name))
 
     def source(self, name: str, ids: Sequence[int], seed: int, noise: Noise) -> Target:
         """Return the variant `name` serving the samples `ids`, with noise of this kind keyed by `seed`."""

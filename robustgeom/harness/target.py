@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from robustgeom import checks
 from robustgeom.attacks._oracle import PIECE, pieces
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.noise import noise_context
+from robustgeom.models.variants import SoftGates
 from robustgeom.seeds import seed_of
 
 __all__ = ["PAD", "PIECE", "Noise", "Target", "out_of_memory", "row_generators"]
@@ -107,6 +109,14 @@ class Target:
         self._asked += 1
         rows = torch.arange(len(self.ids))
         return self._watched(x, rows, torch.full_like(rows, self._asked - 1))
+
+    def narrowed(self, share: float) -> Target:
+        """Return the target that an attack meets `share` of its way along: with narrower gates, if it has soft ones."""
+        if not isinstance(self.forward, SoftGates):
+            return self
+        found = copy.copy(self)  # and not `replace`: what it costs is counted here
+        found.forward = self.forward.narrowed(share)
+        return found
 
     def at(self, rows: Tensor, draws: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the callable that serves `rows` (k,) with the noise `draws` (k,)."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustgeom.errors import InputError
 from robustgeom.models.gln import GLN
+from robustgeom.models.variants import SoftGates
 
 __all__ = ["GatedReLU"]
 
@@ -18,7 +18,7 @@ class GatedReLU(nn.Module):
 
     Images (n, channels, size, size) in [0, 1], brought to [-1, 1] with a constant 1, to logits (n, classes); two
     classes share one output f, with logits -f/2 and f/2. As built v is w, a plain ReLU network; `freeze` keeps v as it
-    stands, and makes the gates hard. The variant soft-gates has them rise over `width` standard deviations of v x.
+    stands, and makes the gates hard. The variant soft-gates has them rise over a width, in standard deviations of v x.
 
     >>> GatedReLU(hidden=8, classes=2).eval()(torch.rand(3, 1, 28, 28)).shape
     torch.Size([3, 2])
@@ -28,13 +28,8 @@ class GatedReLU(nn.Module):
     frozen: Tensor
     spread: Tensor
 
-    def __init__(
-        self, *, channels: int = 1, size: int = 28, classes: int = 10, hidden: int = 100, width: float = 0.05
-    ) -> None:
+    def __init__(self, *, channels: int = 1, size: int = 28, classes: int = 10, hidden: int = 100) -> None:
         super().__init__()
-        if width <= 0:
-            raise InputError("a width of soft gates above 0", got=str(width), fix="width=0.05")
-        self.width = width
         self.layer = nn.Linear(channels * size**2 + 1, hidden, bias=False)
         self.readout = nn.Linear(hidden, 1 if classes == 2 else classes, bias=False)
         self.register_buffer("gate", torch.zeros_like(self.layer.weight))
@@ -42,10 +37,6 @@ class GatedReLU(nn.Module):
         self.register_buffer("spread", torch.ones(hidden))
 
     stages: tuple[str, ...] = ("layer",)
-
-    def extra_repr(self) -> str:
-        """Return what neither weights nor buffers say."""
-        return f"width={self.width}"
 
     @torch.no_grad()
     def freeze(self, inputs: Tensor) -> None:
@@ -57,14 +48,14 @@ class GatedReLU(nn.Module):
     @property
     def variants(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Soft gates, once they are frozen: a ReLU is continuous and needs none."""
-        return {"soft-gates": self._soft} if bool(self.frozen) else {}
+        return {"soft-gates": SoftGates(self._soft)} if bool(self.frozen) else {}
 
     def _drive(self, z: Tensor) -> Tensor:
         return nn.functional.linear(z, self.gate if bool(self.frozen) else self.layer.weight)
 
-    def _soft(self, x: Tensor) -> Tensor:
+    def _soft(self, x: Tensor, width: float) -> Tensor:
         z = GLN.features(x)
-        gates = torch.sigmoid(self._drive(z) / (self.width * self.spread).clamp_min(1e-12))
+        gates = torch.sigmoid(self._drive(z) / (width * self.spread).clamp_min(1e-12))
         return self._out(self.layer(z) * gates)
 
     def _out(self, a: Tensor) -> Tensor:

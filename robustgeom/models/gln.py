@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError
+from robustgeom.models.variants import SoftGates
 from robustgeom.threat import Norm
 
 __all__ = ["GLN", "GatedLinear"]
@@ -21,7 +22,7 @@ class GatedLinear(nn.Module):
     """Units with a weight vector for each context, which `hyperplanes` fixed random ones of the network's input tell.
 
     Bit j of unit h is 1 where u_hj z > beta_hj for input features z (n, given); the first is the most significant.
-    Hard gates: no gradient passes them. `soft` has each bit rise over `width` standard deviations of u z over the
+    Hard gates: no gradient passes them. `soft` has each bit rise over a width, in standard deviations of u z over the
     inputs that the network was prepared on, and mixes the contexts. Thresholds are buffers, so that weights carry them.
 
     >>> GatedLinear(4, 3, given=4)(torch.rand(2, 4), torch.rand(2, 4)).shape
@@ -40,13 +41,11 @@ class GatedLinear(nn.Module):
         given: int,
         hyperplanes: int = 1,
         bias: bool = False,
-        width: float = 0.05,
     ) -> None:
         super().__init__()
-        if hyperplanes < 0 or width <= 0:
-            got = f"hyperplanes={hyperplanes}, width={width}"
-            raise InputError("hyperplanes >= 0 and width > 0", got=got, fix="hyperplanes=1, width=0.05")
-        self.units, self.contexts, self.width = units, 2**hyperplanes, width
+        if hyperplanes < 0:
+            raise InputError("hyperplanes >= 0", got=str(hyperplanes), fix="hyperplanes=1")
+        self.units, self.contexts = units, 2**hyperplanes
         self.weight = nn.Parameter(torch.empty(units * self.contexts, features))
         nn.init.orthogonal_(self.weight)
         self.bias = nn.Parameter(torch.zeros(units * self.contexts)) if bias else None
@@ -56,7 +55,7 @@ class GatedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what neither weights nor buffers say."""
-        return f"units={self.units}, contexts={self.contexts}, width={self.width}"
+        return f"units={self.units}, contexts={self.contexts}"
 
     def drive(self, z: Tensor) -> Tensor:
         """Return how far inputs z (n, given) lie beyond each hyperplane: (n, units, hyperplanes)."""
@@ -89,9 +88,9 @@ class GatedLinear(nn.Module):
         """Return what each context would put out: (n, units, contexts)."""
         return nn.functional.linear(x, self.weight, self.bias).view(len(x), self.units, self.contexts)
 
-    def soft(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return the outputs (n, units) with contexts mixed."""
-        on = torch.sigmoid(self.drive(z) / (self.width * self.spread).clamp_min(1e-12))
+    def soft(self, x: Tensor, z: Tensor, width: float) -> Tensor:
+        """Return the outputs (n, units) with contexts mixed, as bits rise over `width` standard deviations."""
+        on = torch.sigmoid(self.drive(z) / (width * self.spread).clamp_min(1e-12))
         shares = torch.ones(len(x), self.units, 1, dtype=x.dtype, device=x.device)
         for bit in on.unbind(2):  # the first is the most significant
             shares = torch.stack([shares * (1 - bit[..., None]), shares * bit[..., None]], 3).flatten(2)
@@ -108,8 +107,8 @@ class GLN(nn.Module):
     Images (n, channels, size, size) in [0, 1], brought to [-1, 1] with a constant 1, to logits (n, classes). Without
     `hidden` it is shallow: the output units themselves are gated. Two classes share one output f, with logits -f/2 and
     f/2. Each unit has `hyperplanes`; with `median` their thresholds split the training images in half. Gates are hard:
-    the variant soft-gates has them rise over `width` standard deviations. A network of one hidden layer, or none, knows
-    a radius within which its prediction is certain (`certified_radius`).
+    the variant soft-gates has them rise over a width. A network of one hidden layer, or none, knows a radius within
+    which its prediction is certain (`certified_radius`).
 
     >>> GLN(hidden=(8,), classes=2).eval()(torch.rand(3, 1, 28, 28)).shape
     torch.Size([3, 2])
@@ -124,7 +123,6 @@ class GLN(nn.Module):
         hidden: Sequence[int] = (100,),
         hyperplanes: int = 1,
         median: bool = True,
-        width: float = 0.05,
     ) -> None:
         super().__init__()
         if classes < 2 or size < 1 or min(hidden, default=1) < 1:
@@ -136,9 +134,9 @@ class GLN(nn.Module):
         self.median = median
         widths = [given, *hidden] if hidden else [given]
         units = list(hidden) if hidden else [outputs]
-        common = {"given": given, "hyperplanes": hyperplanes, "width": width}
+        common = {"given": given, "hyperplanes": hyperplanes}
         self.gated = nn.ModuleList(
-            GatedLinear(f, u, bias=i > 0, **common)  # type: ignore[arg-type]
+            GatedLinear(f, u, bias=i > 0, **common)
             for i, (f, u) in enumerate(zip(widths, units, strict=False))
         )
         self.readout = nn.Linear(units[-1], outputs) if hidden else nn.Identity()
@@ -151,7 +149,9 @@ class GLN(nn.Module):
     @property
     def variants(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Soft gates, through which gradients see where contexts change; none of a network without hyperplanes."""
-        return {"soft-gates": self._soft} if any(layer.contexts > 1 for layer in self.layers) else {}
+        return (
+            {"soft-gates": SoftGates(self._soft)} if any(layer.contexts > 1 for layer in self.layers) else {}
+        )
 
     @staticmethod
     def features(x: Tensor) -> Tensor:
@@ -173,10 +173,10 @@ class GLN(nn.Module):
         out: Tensor = self.readout(a)
         return out
 
-    def _soft(self, x: Tensor) -> Tensor:
+    def _soft(self, x: Tensor, width: float) -> Tensor:
         z = a = self.features(x)
         for layer in self.layers:
-            a = layer.soft(a, z)
+            a = layer.soft(a, z, width)
         return _logits(self.readout(a))
 
     def forward(self, x: Tensor) -> Tensor:

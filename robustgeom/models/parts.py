@@ -85,7 +85,7 @@ def noise_plan(rho: float, kind: str, noisy: Sequence[str], stages: Sequence[str
 class Block(nn.Module):
     """A layer, the gate that its units go through, and what follows; local learning rules train networks of such.
 
-    The gate is a module with `gates(h, soft=False)`, which returns what it multiplies a layer's outputs h by; without
+    The gate is a module with `gates(h, width=None)`, which returns what it multiplies a layer's outputs h by; without
     one a block is a read-out.
     """
 
@@ -100,14 +100,14 @@ class Block(nn.Module):
         a = h if gates is None else h * gates
         return a if self.after is None else self.after(a)
 
-    def gates(self, h: Tensor, *, soft: bool = False) -> Tensor | None:
+    def gates(self, h: Tensor, *, width: float | None = None) -> Tensor | None:
         """Return what the gate multiplies the layer's outputs h by; None of a read-out."""
-        return None if self.gate is None else self.gate.gates(h, soft=soft)  # type: ignore[operator]
+        return None if self.gate is None else self.gate.gates(h, width=width)  # type: ignore[operator]
 
-    def soft(self, x: Tensor) -> Tensor:
-        """Return the block's output with soft gates."""
+    def soft(self, x: Tensor, width: float) -> Tensor:
+        """Return the block's output with gates that rise over `width` standard deviations of what they look at."""
         h: Tensor = self.layer(x)
-        return self.finish(h, self.gates(h, soft=True))
+        return self.finish(h, self.gates(h, width=width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""

@@ -15,6 +15,7 @@ from robustgeom import checks
 from robustgeom.errors import InputError
 from robustgeom.models.build import build
 from robustgeom.models.noise import FixedNoise, noise_context, noise_layers, noise_off
+from robustgeom.models.variants import ahead
 from robustgeom.stats import clopper_pearson
 
 __all__ = ["ABSTAIN", "Certificate", "Smoothed", "certify", "smoothed"]
@@ -57,10 +58,7 @@ class Smoothed(nn.Module):
         """The base's own, behind the noise."""
         own = getattr(self.base, "variants", {})
         found = own.items() if isinstance(own, Mapping) else ()
-        return {name: self._behind_noise(variant) for name, variant in found}
-
-    def _behind_noise(self, variant: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda x: variant(self.noise(x))
+        return {name: ahead(self.noise, variant) for name, variant in found}
 
     def prepare(self, inputs: Tensor) -> None:
         """Show the base training inputs (n, ...) where it wants to see some before the first step."""

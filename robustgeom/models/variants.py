@@ -4,13 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError, unknown
 from robustgeom.models.noise import has_noise, noise_frozen, noise_off
 
-__all__ = ["variant", "variant_names"]
+__all__ = ["SoftGates", "ahead", "variant", "variant_names"]
+
+
+@dataclass(frozen=True)
+class SoftGates:
+    """A variant whose hard gates rise over a width, which attacks narrow from `widest` to `narrowest` as they climb.
+
+    `forward` takes inputs (n, ...) and a width, in standard deviations of what the gates look at, and returns logits
+    (n, classes). Which width guides an attack best depends on the network and on the radius; narrowing, by the same
+    factor each step, passes them all (graduated non-convexity, Blake and Zisserman 1987). Called by itself, gates are
+    `width` wide.
+
+    >>> import torch
+    >>> step = SoftGates(lambda x, width: torch.sigmoid(x / width))
+    >>> float(step.narrowed(0.0)(torch.ones(()))), float(step.narrowed(1.0)(torch.ones(())))
+    (0.7310585975646973, 1.0)
+    """
+
+    forward: Callable[[Tensor, float], Tensor]
+    width: float = 0.05
+    widest: float = 1.0
+    narrowest: float = 0.02
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return logits (n, classes) at `width`."""
+        return self.forward(x, self.width)
+
+    def narrowed(self, share: float) -> SoftGates:
+        """Return the variant as it is when an attack has gone `share` of its way: in [0, 1]."""
+        return replace(self, width=self.widest * (self.narrowest / self.widest) ** share)
+
+
+def ahead(
+    change: Callable[[Tensor], Tensor], variant: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """Return the variant of inputs that `change` first; soft gates stay ones that attacks narrow."""
+    if isinstance(variant, SoftGates):
+        return replace(variant, forward=lambda x, width: variant.forward(change(x), width))
+    return lambda x: variant(change(x))
 
 
 def variant_names(model: nn.Module) -> list[str]:
@@ -28,7 +67,8 @@ def variant(model: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
     """Return the variant `name` of `model`, a callable from inputs (n, ...) to logits (n, classes).
 
     noise-off and noise-frozen:SEED exist for models with our noise layers; a model may declare more in a
-    mapping `variants` from names to callables. Raises `UnknownNameError` for a variant it does not have.
+    mapping `variants` from names to callables (`SoftGates` where it has hard ones). Raises `UnknownNameError` for a
+    variant it does not have.
 
     >>> from robustgeom.models.noise import GaussianNoise
     >>> import torch

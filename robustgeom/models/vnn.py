@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, unfold
 
 from robustgeom.errors import InputError, unknown
 from robustgeom.models.parts import Block
+from robustgeom.models.variants import SoftGates
 
 __all__ = ["VNN", "Pooled", "VectorConv", "VectorLinear", "VectorLocal", "VectorReLU"]
 
@@ -161,40 +162,33 @@ class VectorReLU(nn.Module):
     """Open or close whole vectors (n, classes, units, ...) by the sign of their product with a fixed one of +1 and -1.
 
     Neighbours have opposite vectors, so one of each pair is open where both see the same. A gate is a step, so no
-    gradient passes it; `soft` has it rise over `width` standard deviations of what gates saw in training.
+    gradient passes it; with a `width` it rises over so many standard deviations of what gates saw in training.
     """
 
     signs: Tensor
     spread: Tensor
     batches: Tensor
 
-    def __init__(self, units: int, *, classes: int, width: float = 0.05) -> None:
+    def __init__(self, units: int, *, classes: int) -> None:
         super().__init__()
-        if width <= 0:
-            raise InputError("a width of soft gates above 0", got=str(width), fix="width=0.05")
-        self.width = width
         signs = torch.randint(0, 2, (classes, units)) * 2.0 - 1
         signs[:, 1::2] = -signs[:, 0 : 2 * (units // 2) : 2]
         self.register_buffer("signs", signs)
         self.register_buffer("spread", torch.ones(units))
         self.register_buffer("batches", torch.tensor(0))
 
-    def extra_repr(self) -> str:
-        """Return what no buffer says."""
-        return f"width={self.width}"
-
     def drive(self, h: Tensor) -> Tensor:
         """Return what the gates look at: (n, units, ...)."""
         return torch.einsum("ku,nku...->nu...", self.signs, h)
 
-    def gates(self, h: Tensor, *, soft: bool = False) -> Tensor:
-        """Return which vectors are open, 0 or 1, or softly between: (n, 1, units, ...)."""
+    def gates(self, h: Tensor, *, width: float | None = None) -> Tensor:
+        """Return which vectors are open, 0 or 1, or with a width softly between: (n, 1, units, ...)."""
         drive = self.drive(h)
         if self.training:
             self._follow(drive.detach())
-        if not soft:
+        if width is None:
             return (drive >= 0).to(h.dtype).unsqueeze(1)
-        scale = self.width * self.spread.clamp_min(1e-12).view(-1, *[1] * (drive.dim() - 2))
+        scale = width * self.spread.clamp_min(1e-12).view(-1, *[1] * (drive.dim() - 2))
         return torch.sigmoid(drive / scale).unsqueeze(1)
 
     @torch.no_grad()
@@ -214,7 +208,7 @@ class VNN(nn.Module):
     Images (n, channels, size, size) in [0, 1] to logits (n, classes). `kind` is dense, conv or local; conv and local
     begin with 3x3 layers of `maps` channels, each followed by 2x2 average pooling, then come dense ones of `hidden`
     units. With `nonnegative` weights past the first layer a signal of the error alone, the same for all units, has the
-    sign of the gradient's. Hard gates: the variant soft-gates has them rise over `width` standard deviations.
+    sign of the gradient's. Hard gates: the variant soft-gates has them rise over a width.
 
     >>> VNN(hidden=(8,)).eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -230,7 +224,6 @@ class VNN(nn.Module):
         maps: Sequence[int] = (32, 16),
         hidden: Sequence[int] = (256, 128),
         nonnegative: bool = True,
-        width: float = 0.05,
     ) -> None:
         super().__init__()
         if kind not in KINDS:
@@ -246,12 +239,12 @@ class VNN(nn.Module):
                 if kind == "conv"
                 else VectorLocal(channels, units, 3, size=size, **first)  # type: ignore[arg-type]
             )
-            blocks.append(Block(layer, VectorReLU(units, classes=classes, width=width), Pooled()))
+            blocks.append(Block(layer, VectorReLU(units, classes=classes), Pooled()))
             channels, size = units, size // 2
         features = channels * size**2
         for units in hidden:
             layer = VectorLinear(features, units, first=not blocks, **common)  # type: ignore[arg-type]
-            blocks.append(Block(layer, VectorReLU(units, classes=classes, width=width)))
+            blocks.append(Block(layer, VectorReLU(units, classes=classes)))
             features = units
         blocks.append(Block(VectorLinear(features, 1, first=not blocks, **common)))  # type: ignore[arg-type]
         self.kind, self.blocks = kind, nn.ModuleList(blocks)
@@ -264,7 +257,7 @@ class VNN(nn.Module):
     @property
     def variants(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Soft gates, through which gradients see what opens and closes."""
-        return {"soft-gates": self._soft}
+        return {"soft-gates": SoftGates(self._soft)}
 
     def entering(self, x: Tensor) -> Tensor:
         """Return what the first block takes: pixels in [-1, 1], flat for a dense network."""
@@ -281,10 +274,11 @@ class VNN(nn.Module):
     def _dense(self, index: int) -> bool:
         return isinstance(self.blocks[index].layer, VectorLinear)
 
-    def _run(self, x: Tensor, *, soft: bool) -> Tensor:
+    def _run(self, x: Tensor, width: float | None) -> Tensor:
         a = self.entering(x)
         for index, block in enumerate(self.parts()):
-            a = block.soft(self.between(index, a)) if soft else block(self.between(index, a))
+            h = self.between(index, a)
+            a = block(h) if width is None else block.soft(h, width)
         return a.flatten(1)
 
     def parts(self) -> Iterator[Block]:
@@ -293,12 +287,12 @@ class VNN(nn.Module):
             assert isinstance(block, Block)
             yield block
 
-    def _soft(self, x: Tensor) -> Tensor:
-        return self._run(x, soft=True)
+    def _soft(self, x: Tensor, width: float) -> Tensor:
+        return self._run(x, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, classes)."""
-        return self._run(x, soft=False)
+        return self._run(x, None)
 
 
 def _refuse_sizes(classes: int, size: int, maps: tuple[int, ...], hidden: tuple[int, ...], kind: str) -> None:

@@ -13,6 +13,7 @@ from robustgeom.harness.engine import dtype_of
 from robustgeom.harness.failures._case import Case
 from robustgeom.harness.failures._soft_steps import SoftSteps
 from robustgeom.harness.failures.hard_gates import hard_gates
+from robustgeom.harness.find import look_up
 from robustgeom.harness.remedies import remedies
 from robustgeom.harness.subject import subject
 from robustgeom.harness.suite import AttackSpec, load_suite
@@ -151,6 +152,13 @@ def test_attacks_along_soft_gates_turn_failure_into_a_warning_and_other_sources_
     found = hard_gates(case_of(model, attacks=[soft]))
     assert (found.status, found.message.endswith("; along sees it")) == ("warn", True)
     assert hard_gates(case_of(model, attacks=[other])).status == "fail"
+    narrow = variant(model, "soft-gates")
+    same = Of(model.__call__, model).eval()
+    same.variants = {"soft-gates": narrow.__call__}
+    said = hard_gates(case_of(same, attacks=[soft]))
+    assert said.status == "warn"
+    assert said.message.endswith("; along sees it, along through gates of one width")
+    assert said.action.startswith("rg.SoftGates")
 
 
 def test_a_network_that_offers_nothing_is_attacked_through_slopes_of_its_own():
@@ -224,6 +232,57 @@ def test_the_smoothed_form_of_a_gated_network_has_its_soft_gates():
         torch.testing.assert_close(variant(model, "soft-gates")(x), model.base.variants["soft-gates"](x))
 
 
+class Watched(nn.Module):
+    """A linear network that tells `widths` how wide its soft gates are asked to be."""
+
+    def __init__(self, widths):
+        super().__init__()
+        self.linear, self.told = nn.Linear(784, 10), widths.append
+
+    @property
+    def variants(self):
+        return {"soft-gates": rg.SoftGates(self._soft)}
+
+    def _soft(self, x, width):
+        self.told(width)
+        return self(x)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm"),
+    [
+        ("apgd", "linf"),
+        ("pgd", "l2"),
+        ("mifgsm", "linf"),
+        ("apgd_t", "l2"),
+        ("fab_t", "linf"),
+        ("fmn", "l2"),
+        ("ddn", "l2"),
+    ],
+)
+def test_attacks_pass_from_the_widest_gates_to_the_narrowest(attack, norm):
+    torch.manual_seed(0)
+    widths = []
+    model = Watched(widths).double().eval()
+    case = case_of(model, norm=norm, radius=1e-4, n=8)
+    settings = {"steps": 5} | ({"targets": 1} if attack.endswith("_t") else {})
+    spec = AttackSpec(name="along", attack=attack, settings=settings, source="soft-gates")
+    case.probe(spec, torch.arange(8))
+    assert list(dict.fromkeys(widths)) == pytest.approx([0.02 ** (i / 4) for i in range(5)])
+
+
+def test_what_a_narrowing_source_costs_is_counted():
+    case = case_of(gated("vnn"), n=8)
+    spec = AttackSpec(name="along", attack="apgd", settings={"steps": 5}, source="soft-gates")
+    attack = look_up(spec.attack)
+    forward, backward = case.battle.call(spec, attack, 1e-6, case.battle.data)[1]
+    assert forward.tolist() == [6 + 5] * 8
+    assert backward.tolist() == [5] * 8
+
+
 # --- slopes in place of steps ------------------------------------------------------------------------------------
 
 
@@ -265,11 +324,13 @@ def test_outputs_stay_and_slopes_come_through(use):
     assert not torch.allclose(ours, theirs)
 
 
-def test_the_slope_is_that_of_a_sigmoid_over_a_twentieth_of_what_is_compared():
+@pytest.mark.parametrize(("share", "width"), [(0.0, 1.0), (0.5, 0.02**0.5), (1.0, 0.02)])
+def test_the_slope_is_that_of_a_sigmoid_which_narrows_as_an_attack_goes_on(share, width):
     x = data().requires_grad_()
-    found = torch.autograd.grad(SoftSteps(Of(lambda x: (x > 0.5).to(x.dtype)))(x).sum(), x)[0]
+    soft = SoftSteps(Of(lambda x: (x > 0.5).to(x.dtype))).soft_gates
+    found = torch.autograd.grad(soft.narrowed(share)(x).sum(), x)[0]
     apart = x.detach() - 0.5
-    size = 0.05 * apart.square().mean(1, keepdim=True).sqrt()
+    size = width * apart.square().mean(1, keepdim=True).sqrt()
     share = torch.sigmoid(apart / size)
     torch.testing.assert_close(found, share * (1 - share) / size)
 

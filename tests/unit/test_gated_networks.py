@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Generator, nn
 
+from robustgeom.attacks.apgd import apgd
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.build import build
@@ -21,6 +23,7 @@ from robustgeom.models.load import model_digest
 from robustgeom.models.mlp import MLP
 from robustgeom.models.variants import variant, variant_names
 from robustgeom.models.vnn import VNN, VectorReLU
+from robustgeom.threat import ThreatModel
 from robustgeom.training._local import passed
 from robustgeom.training.dfa import _feedback, dfa
 from robustgeom.training.gevb import gevb
@@ -118,15 +121,9 @@ def test_soft_gates_become_hard_ones_as_they_narrow_and_let_gradients_see_what_o
         model.prepare(x)
     assert variant_names(model) == ["soft-gates"]
     hard, soft = model(x), variant(model, "soft-gates")
-    wide = soft(x)
-    assert not torch.allclose(wide, hard, atol=1e-3)
-    for part in model.modules():
-        if hasattr(part, "width"):
-            part.width = 1e-9
-    torch.testing.assert_close(soft(x), hard)
-    for part in model.modules():
-        if hasattr(part, "width"):
-            part.width = 0.5
+    assert not torch.allclose(soft(x), hard, atol=1e-3)
+    torch.testing.assert_close(replace(soft, narrowest=1e-9).narrowed(1.0)(x), hard)
+    soft = replace(soft, width=0.5)
     slopes = []
     for run in (model, soft):
         leaf = x.clone().requires_grad_()
@@ -282,7 +279,6 @@ def test_rules_refuse_networks_that_they_are_not_for():
     ("name", "arguments"),
     [
         ("vnn", {"kind": "dens"}),
-        ("vnn", {"width": 0}),
         ("vnn", {"classes": 1}),
         ("vnn", {"hidden": (0,)}),
         ("vnn", {"kind": "conv", "maps": ()}),
@@ -291,7 +287,6 @@ def test_rules_refuse_networks_that_they_are_not_for():
         ("gln", {"hidden": (0,)}),
         ("gln", {"classes": 1}),
         ("gln", {"hyperplanes": -1}),
-        ("gated_relu", {"width": -1}),
     ],
 )
 def test_arguments_that_make_no_network_are_refused(name, arguments):
@@ -428,6 +423,29 @@ def test_exact_distances_are_those_of_all_contexts_one_by_one(more):
             200, *x.shape[1:], generator=Generator().manual_seed(0), dtype=torch.double
         )
         assert (model(around.clamp(0, 1)).argmax(1) != model(x).argmax()).any()
+
+
+def test_attacks_that_narrow_soft_gates_fool_all_that_can_be_fooled_where_one_width_does_not():
+    torch.manual_seed(0)
+    model = GLN(hidden=(), hyperplanes=3, size=8, classes=2).double().eval()
+    model.prepare(images(300, seed=1).double())
+    x = images(40, seed=3).double()
+    labels = model(x).argmax(1)
+    exact = np.array([exact_distance(model, image).distance for image in x.split(1)])
+    eps = float(np.quantile(exact, 0.8))
+    soft = variant(model, "soft-gates")
+
+    def fooled(source):
+        given = {
+            "threat": ThreatModel("linf", eps),
+            "loss": "margin",
+            "generator": Generator().manual_seed(0),
+        }
+        return int((model(apgd(model, x, labels, source=source, **given)).argmax(1) != labels).sum())
+
+    narrowed, plain, fixed = fooled(soft), fooled(None), fooled(soft.__call__)
+    assert plain < fixed < narrowed
+    assert narrowed == (exact <= eps).sum() == 32
 
 
 def test_networks_of_colour_images_have_distances_too():
@@ -573,9 +591,11 @@ def test_what_no_weight_says_is_part_of_a_networks_digest():
         torch.manual_seed(0)
         return model_digest(make(size=5, hidden=(4,), **more))
 
-    assert digest(VNN) != digest(VNN, width=0.5)
-    assert digest(GLN) != digest(GLN, width=0.5)
     assert digest(GLN) == digest(GLN)
+    assert digest(VNN) == digest(VNN)
+    mixed, signed = VNN(size=5, hidden=(4,), nonnegative=False), VNN(size=5, hidden=(4,))
+    signed.load_state_dict(mixed.state_dict())
+    assert model_digest(mixed) != model_digest(signed)
 
 
 def test_limits_of_many_units_are_within_reach():

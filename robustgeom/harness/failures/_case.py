@@ -17,7 +17,7 @@ from robustgeom.harness.find import is_own
 from robustgeom.harness.judge import Judgement
 from robustgeom.harness.spec import AttackSpec
 from robustgeom.harness.target import Target
-from robustgeom.models.variants import variant_names
+from robustgeom.models.variants import SoftGates, variant, variant_names
 from robustgeom.seeds import seed_of
 from robustgeom.threat import Norm, ThreatModel
 from robustgeom.words import radius_text
@@ -165,6 +165,13 @@ class Case:
         """The suite's attacks along a form of the model's own in which its steps may have slopes."""
         own = {*variant_names(self.battle.subject.module), SOFT_STEPS}
         return [s for s in self.attacks if s.source in own and s.source not in NOISE_VARIANTS]
+
+    @property
+    def of_one_width(self) -> list[AttackSpec]:
+        """Those of them whose slopes no attack can narrow."""
+        module = self.battle.subject.module
+        own = [s for s in self.softened if s.source != SOFT_STEPS]
+        return [s for s in own if not isinstance(variant(module, str(s.source)), SoftGates)]
 
 
 def loss_of(spec: AttackSpec) -> str | None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from robustgeom.models.variants import SoftGates
+
 __all__ = ["SoftSteps"]
 
-_WIDTH = 0.05  # of the root mean square of what a row's steps look at
 _TAG = "_robustgeom_step"
 _TURNED = {"gt": 1, "ge": 1, "lt": -1, "le": -1}
 _NAMES = {f"__{name}__": name for name in _TURNED} | {name: name for name in _TURNED}
@@ -39,9 +40,10 @@ _CAST = {"float": torch.float32, "double": torch.float64, "half": torch.float16,
 class SoftSteps(nn.Module):
     """A network whose steps pass gradients, found as it runs: BPDA without knowing where (arXiv:1802.00420).
 
-    Behind a comparison of numbers that depend on the input its gradient is that of a sigmoid which rises over a
-    twentieth of the row's root mean square; roundings pass it on unchanged, signs as comparisons do. Masks may be
-    multiplied, cast to floats, negated, joined, filled with and chosen by (`where`); other uses see plain booleans.
+    Behind a comparison of numbers that depend on the input its gradient is that of a sigmoid which rises over so many
+    of the row's root mean squares, fewer as an attack goes on; roundings pass it on unchanged, signs as comparisons do.
+    Masks may be multiplied, cast to floats, negated, joined, filled with and chosen by (`where`); other uses see plain
+    booleans.
     Outputs are those of `network` but where masks are changed in place or used in ways not foreseen: good for
     guiding an attack, whose success is judged on the network itself. `steps` counts those that the last pass met.
     """
@@ -51,9 +53,18 @@ class SoftSteps(nn.Module):
         self.network, self.steps = network, 0
         self.train(network.training)
 
+    @property
+    def soft_gates(self) -> SoftGates:
+        """The network as attacks meet it, who narrow its slopes as they climb."""
+        return SoftGates(self.sloped)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return what the network does."""
-        mode = _Passable()
+        return self.soft_gates(x)
+
+    def sloped(self, x: Tensor, width: float) -> Tensor:
+        """Return what the network does, with slopes of this width."""
+        mode = _Passable(width)
         with mode:
             out: Tensor = self.network(x)
         self.steps = mode.steps
@@ -61,9 +72,9 @@ class SoftSteps(nn.Module):
 
 
 class _Passable(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, width: float) -> None:
         super().__init__()
-        self.steps = 0
+        self.width, self.steps = width, 0
 
     def __torch_function__(
         self,
@@ -106,7 +117,7 @@ class _Passable(TorchFunctionMode):
         self.steps += 1
         apart = apart.nan_to_num(0.0, 0.0, 0.0)
         rows = apart.detach().flatten(1) if apart.dim() > 1 else apart.detach().view(1, -1)
-        size = rows.square().mean(1).sqrt().clamp_min(torch.finfo(rows.dtype).tiny ** 0.5) * _WIDTH
+        size = rows.square().mean(1).sqrt().clamp_min(torch.finfo(rows.dtype).tiny ** 0.5) * self.width
         size = size.view(-1, *[1] * (apart.dim() - 1)) if apart.dim() > 1 else size
         soft = scale * torch.sigmoid(apart / size)
         return hard + (soft - soft.detach())

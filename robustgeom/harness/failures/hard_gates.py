@@ -42,10 +42,13 @@ def hard_gates(case: Case) -> CheckResult | None:
     count = int(_jumps(case, rows).sum())
     text = f"the margin jumps inside the ball on {count} of {len(rows)} standing samples, which gradients do not see"
     bad = exceeds(count, len(rows), _RATE)
-    soft = names(case.softened)
-    if bad and soft:
-        text += f"; {soft} sees it"
+    soft, fixed = names(case.softened), names(case.of_one_width)
     action = "attack a form with soft gates: a variant of the model as source, or --remedy"
+    if bad and soft:
+        text += f"; {soft} sees it" + (f", {fixed} through gates of one width" if fixed else "")
+        action = (
+            "rg.SoftGates: which width sees most is not known ahead, attacks narrow it" if fixed else action
+        )
     status: Status = "pass" if not bad else "warn" if soft else "fail"
     return result("hard gates", status, count / max(len(rows), 1), text, action)
 
