@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from robustgeom.errors import InputError
-from robustgeom.models.parts import Block
+from robustgeom.models.parts import Block, strided
 
 __all__ = ["MLP"]
 
@@ -16,9 +16,9 @@ __all__ = ["MLP"]
 class _Positive(nn.Module):
     """The gate of a ReLU."""
 
-    def gates(self, h: Tensor, *, soft: bool = False) -> Tensor:
+    def gates(self, h: Tensor, *, width: float | None = None) -> Tensor:
         """Return 1 where h is positive, else 0; continuous as it is, it has no soft form of its own."""
-        del soft
+        del width
         return (h > 0).to(h.dtype)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -29,9 +29,9 @@ class _Positive(nn.Module):
 class MLP(nn.Module):
     """Dense layers of `hidden` units with ReLUs, and a linear read-out; `maps` puts convolutions ahead of them.
 
-    Images (n, channels, size, size) in [0, 1], brought to [-1, 1], to logits (n, classes). Convolutions are 3x3, each
-    followed by 2x2 average pooling, as in `VNN`, whose conventional twin this is. It consists of blocks, so that it can
-    be trained by `dfa` too. Raises `InputError` where pooling leaves nothing.
+    Images (n, channels, size, size) in [0, 1], brought to [-1, 1], to logits (n, classes). Convolutions are 3x3, the
+    first of `stride`, each followed by 2x2 average pooling, as in `VNN`, whose conventional twin this is. It consists
+    of blocks, so that it can be trained by `dfa` too. Raises `InputError` where pooling leaves nothing.
 
     >>> import torch
     >>> MLP(maps=(4,), hidden=(8,)).eval()(torch.rand(2, 1, 28, 28)).shape
@@ -46,14 +46,16 @@ class MLP(nn.Module):
         classes: int = 10,
         maps: Sequence[int] = (),
         hidden: Sequence[int] = (256, 128),
+        stride: int = 1,
     ) -> None:
         super().__init__()
+        size = strided(size, stride, maps)
         if size < 2 ** len(maps):
-            got = f"size={size} and {len(maps)} maps"
+            got = f"{size} pixels a side and {len(maps)} maps"
             raise InputError("images that pooling leaves something of", got=got, fix="fewer maps")
         blocks: list[Block] = []
         for units in maps:
-            layer = nn.Conv2d(channels, units, 3, padding=1)
+            layer = nn.Conv2d(channels, units, 3, stride=1 if blocks else stride, padding=1)
             blocks.append(Block(layer, _Positive(), nn.AvgPool2d(2)))
             channels, size = units, size // 2
         widths = [channels * size**2, *hidden]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustgeom.errors import InputError, unknown
 from robustgeom.models.noise import NOISES
 
-__all__ = ["Block", "NoisePlan", "Normalise", "noise_plan"]
+__all__ = ["Block", "NoisePlan", "Normalise", "noise_plan", "strided"]
 
 
 class Normalise(nn.Module):
@@ -113,3 +113,17 @@ class Block(nn.Module):
         """Return the block's output."""
         h: Tensor = self.layer(x)
         return self.finish(h if self.gate is None else self.gate(h), None)
+
+
+def strided(size: int, stride: int, maps: Sequence[int]) -> int:
+    """Return how many pixels a side the first of 3x3 convolutions of `maps`, padded by one, leaves of `size`.
+
+    Raises `InputError` on strides below 1, and where there is no convolution that could take one.
+
+    >>> strided(28, 2, (8,)), strided(28, 1, ())
+    (14, 28)
+    """
+    if stride < 1 or (stride > 1 and not maps):
+        got = f"stride={stride}" + ("" if maps else " without convolutions")
+        raise InputError("a stride of 1 or more, of a convolution", got=got, fix="stride=1")
+    return (size - 1) // stride + 1

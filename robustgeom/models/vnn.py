@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, unfold
 
 from robustgeom.errors import InputError, unknown
-from robustgeom.models.parts import Block
+from robustgeom.models.parts import Block, strided
 from robustgeom.models.variants import SoftGates
 
 __all__ = ["VNN", "Pooled", "VectorConv", "VectorLinear", "VectorLocal", "VectorReLU"]
@@ -135,20 +135,23 @@ class VectorLocal(_VectorLayer):
         *,
         size: int,
         classes: int,
+        stride: int = 1,
         first: bool = False,
         nonnegative: bool = True,
     ) -> None:
+        size = strided(size, stride, (units,))
         inside = (channels, kernel, kernel)
         shape = (units, size, size, classes, *inside) if first else (units, size, size, *inside)
         super().__init__(shape, (classes, units, size, size), first=first, nonnegative=nonnegative)
-        self.kernel, self.size = kernel, size
+        self.kernel, self.size, self.stride = kernel, size, stride
         for row in range(size):
             for column in range(size):
                 self._initialise(self.weight.data[:, row, column], channels * kernel**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return vectors (n, classes, units, h, w)."""
-        seen = unfold(x if self.first else x.flatten(0, 1), self.kernel, padding=self.kernel // 2)
+        flat = x if self.first else x.flatten(0, 1)
+        seen = unfold(flat, self.kernel, padding=self.kernel // 2, stride=self.stride)
         weight = self.weight.flatten(1, 2).flatten(-3)  # (units, places, [classes,] features)
         if self.first:
             found = torch.einsum("nfp,upkf->nkup", seen, weight)
@@ -206,9 +209,9 @@ class VNN(nn.Module):
     """A vectorised nonnegative network: entry k of every hidden vector speaks for class k (arXiv:2106.04089).
 
     Images (n, channels, size, size) in [0, 1] to logits (n, classes). `kind` is dense, conv or local; conv and local
-    begin with 3x3 layers of `maps` channels, each followed by 2x2 average pooling, then come dense ones of `hidden`
-    units. With `nonnegative` weights past the first layer a signal of the error alone, the same for all units, has the
-    sign of the gradient's. Hard gates: the variant soft-gates has them rise over a width.
+    begin with 3x3 layers of `maps` channels, the first of `stride`, each followed by 2x2 average pooling, then come
+    dense ones of `hidden` units. With `nonnegative` weights past the first layer a signal of the error alone, the same
+    for all units, has the sign of the gradient's. Hard gates: the variant soft-gates has them rise over a width.
 
     >>> VNN(hidden=(8,)).eval()(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -224,20 +227,24 @@ class VNN(nn.Module):
         maps: Sequence[int] = (32, 16),
         hidden: Sequence[int] = (256, 128),
         nonnegative: bool = True,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         if kind not in KINDS:
             raise unknown("kind of network", kind, KINDS)
         places = () if kind == "dense" else tuple(maps)
+        before, size = size, strided(size, stride, places)
         _refuse_sizes(classes, size, places, tuple(hidden), kind)
         common = {"classes": classes, "nonnegative": nonnegative}
         blocks: list[Block] = []
         for units in places:
             first = {"first": not blocks, **common}
+            if not blocks:
+                first["stride"] = stride
             layer: nn.Module = (
                 VectorConv(channels, units, 3, padding=1, **first)  # type: ignore[arg-type]
                 if kind == "conv"
-                else VectorLocal(channels, units, 3, size=size, **first)  # type: ignore[arg-type]
+                else VectorLocal(channels, units, 3, size=size if blocks else before, **first)  # type: ignore[arg-type]
             )
             blocks.append(Block(layer, VectorReLU(units, classes=classes), Pooled()))
             channels, size = units, size // 2

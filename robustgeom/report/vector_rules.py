@@ -188,7 +188,8 @@ def _learner(record: RunRecord) -> Learner | None:
     vectors = model.architecture.name == "vnn"
     kind = given.get("kind", "dense") if vectors else "conv" if given.get("maps") else "dense"
     nonnegative = vectors and given.get("nonnegative", True)
-    size = ", ".join("-".join(map(str, given[key])) for key in ("maps", "hidden") if given.get(key))
+    sizes = ["-".join(map(str, given[key])) for key in ("maps", "hidden") if given.get(key)]
+    size = ", ".join(sizes + ([f"stride {given['stride']}"] if given.get("stride", 1) > 1 else []))
     return Learner(
         model.family, kind, size, "vectors" if vectors else "scalars", nonnegative, model.objective
     )

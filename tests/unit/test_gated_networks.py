@@ -45,6 +45,26 @@ def gated(**more):
     return model
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_local_layers_with_the_same_weights_everywhere_are_convolutions(stride):
+    torch.manual_seed(0)
+    more = {"size": 7, "stride": stride, "maps": (4, 6), "hidden": (5,), "classes": 3}
+    if stride == 3:
+        more["maps"] = (4,)
+    conv, local = (VNN(kind=kind, **more).double().eval() for kind in ("conv", "local"))
+    for ours, theirs in zip(local.blocks, conv.blocks, strict=True):
+        weight, bias = theirs.layer.weight.data, theirs.layer.bias.data.normal_()
+        ours.gate is None or ours.gate.load_state_dict(theirs.gate.state_dict())
+        if ours.layer.weight.shape == weight.shape:
+            ours.layer.weight.data, ours.layer.bias.data = weight, bias
+        else:
+            ours.layer.weight.data.copy_(weight[:, None, None])
+            ours.layer.bias.data.copy_(bias[..., None, None])
+    x = images(4, 7).double()
+    assert local.blocks[0](local.entering(x)).shape[-1] == ((7 - 1) // stride + 1) // 2
+    torch.testing.assert_close(local(x), conv(x))
+
+
 # --- gates ------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +304,10 @@ def test_rules_refuse_networks_that_they_are_not_for():
         ("vnn", {"kind": "conv", "maps": ()}),
         ("vnn", {"kind": "conv", "maps": (4, 4, 4), "size": 4}),
         ("mlp", {"maps": (4, 4, 4), "size": 4}),
+        ("mlp", {"maps": (4, 4, 4), "size": 8, "stride": 2}),
+        ("mlp", {"stride": 2}),
+        ("vnn", {"kind": "conv", "stride": 0}),
+        ("vnn", {"stride": 2}),
         ("gln", {"hidden": (0,)}),
         ("gln", {"classes": 1}),
         ("gln", {"hyperplanes": -1}),
