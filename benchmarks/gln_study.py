@@ -24,7 +24,7 @@ FAMILY = "fmnist-gln"
 PAPER = "Lippl, Abbott and Chung 2022, arXiv:2202.02649"
 HYPERPLANES = (0, 2, 4, 6, 8)
 WIDTHS = (10, 50)
-FEW, STEPS, RATE = 100, (500, 2_000, 8_000, 20_000), 0.05  # of the path to the limit
+FEW, STEPS, RATE, FALL = 100, (500, 2_000, 8_000, 20_000), 0.1, 0.75  # of the path to the limit
 
 
 def plan(models):
@@ -131,8 +131,9 @@ def frozen(reference):
 def path(model, task):
     """Return how far gradient descent from scratch has come towards its limit on a few of the images, by step.
 
-    Steps of the exponential loss are normalised by the loss itself (its logarithm descends), at a rate that falls with
-    the root of time: the same limit, which plain steps approach only as the logarithm of time.
+    Steps of the exponential loss are normalised by the loss itself (its logarithm descends), at a rate that falls as
+    a power of time, slowly enough to get there and fast enough not to swing: the same limit, which plain steps approach
+    only as the logarithm of time.
     """
     (gates,) = model.layers
     few = np.linspace(0, len(task.signs) - 1, FEW).astype(int)
@@ -147,7 +148,7 @@ def path(model, task):
     )
     fresh.readout.bias = None
     optimiser = torch.optim.SGD(fresh.parameters(), RATE)
-    slower = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 + step) ** -0.5)
+    slower = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 + step) ** -FALL)
     rows, targets = [], torch.from_numpy(signs).double()
     for step in range(1, max(STEPS) + 1):
         optimiser.zero_grad()
