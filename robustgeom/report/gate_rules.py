@@ -18,7 +18,7 @@ from robustgeom.report.findings import (
 )
 from robustgeom.words import percent
 
-__all__ = ["attacked_softly", "fell_only", "gates_hide"]
+__all__ = ["attacked_softly", "fell_only", "gates_hide", "spelled"]
 
 HIDDEN = 0.1  # of samples: how many hide behind gates, at least
 GATED = "soft-gates"
@@ -36,13 +36,13 @@ def gates_hide(records: Sequence[RunRecord]) -> list[Finding]:
     groups: dict[tuple[str, str, float], list[RunRecord]] = {}
     for record in records:
         if (radius := attacked_softly(record)) is not None and record.header.model.architecture is not None:
-            groups.setdefault((record.header.model.family, _spelled(record), radius), []).append(record)
+            groups.setdefault((record.header.model.family, spelled(record), radius), []).append(record)
     found = []
-    for (family, spelled, radius), own in groups.items():
+    for (family, made, radius), own in groups.items():
         refuse_other_samples(own)
         hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
         left = float(mean_mask(own, radius).mean())
-        text = f"{family}, {spelled} at {place(own[0], radius)}: {percent(left + hidden.mean())} by plain attacks, "
+        text = f"{family}, {made} at {place(own[0], radius)}: {percent(left + hidden.mean())} by plain attacks, "
         found.append(above_zero(hidden - HIDDEN, f"{text}{percent(left)} with soft gates, beyond 10 points"))
     return some(found, "records of networks with hard gates under a suite with soft gates")
 
@@ -78,7 +78,7 @@ def _softly(record: RunRecord) -> set[str]:
     return {specs[i]["name"] for i in soft} if soft and soft[0] > 0 else set()
 
 
-def _spelled(record: RunRecord) -> str:
+def spelled(record: RunRecord) -> str:
     """Return the architecture and what trained it, as in `vnn by gevb`."""
     model = record.header.model
     assert model.architecture is not None

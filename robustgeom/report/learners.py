@@ -9,25 +9,17 @@ import numpy as np
 from robustgeom.records import RunRecord
 from robustgeom.report.encoder_sheets import encoder_sheets
 from robustgeom.report.findings import mean_mask, place, shares
-from robustgeom.report.gate_rules import attacked_softly, fell_only
+from robustgeom.report.gate_rules import attacked_softly, fell_only, spelled
 from robustgeom.report.geometry import Sheet
 from robustgeom.report.gln_rules import has_limits, limit_rows
 from robustgeom.report.vector_rules import RULES, Learner, has_signals, learners, signal_stages
 from robustgeom.stats import bootstrap
 from robustgeom.words import percent, points, share_text
 
-__all__ = ["gate_sheets", "learner_sheets", "limit_sheets"]
+__all__ = ["gate_sheets", "hidden_sheets", "learner_sheets", "limit_sheets"]
 
-HEADS = (
-    "layers",
-    "units",
-    "trained by",
-    "seeds",
-    "clean",
-    "robust by plain attacks",
-    "robust",
-    "hidden by gates",
-)
+FOUND = ("seeds", "clean", "robust by plain attacks", "robust", "hidden by gates")
+HEADS = ("layers", "units", "trained by", *FOUND)
 SIGNALS = ("layers", "units", "trained by", "layer", "angle untrained", "angle trained", "negative at most")
 
 
@@ -36,7 +28,29 @@ LIMITS = ("network", "limit", "network's accuracy", "limit's accuracy", "unlike 
 
 def gate_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
     """Return the tables of gates and learning rules, those of limits, and those of encoders with probes."""
-    return [*learner_sheets(records), *limit_sheets(records), *encoder_sheets(records)]
+    gates = [*learner_sheets(records), *hidden_sheets(records), *limit_sheets(records)]
+    return [*gates, *encoder_sheets(records)]
+
+
+def hidden_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
+    """Return a table a family of what hard gates hide, of networks that are not among those of `learner_sheets`."""
+    done = [r for r in records if r.header.status == "complete"]
+    known = {id(r) for own in learners(done).values() for r in own}
+    groups: dict[str, dict[str, list[RunRecord]]] = {}
+    for record in done:
+        if id(record) not in known and attacked_softly(record) and record.header.model.architecture:
+            family = groups.setdefault(record.header.model.family, {})
+            family.setdefault(spelled(record), []).append(record)
+    return [
+        (f"{family}, what gates hide", _hidden(by_network)) for family, by_network in sorted(groups.items())
+    ]
+
+
+def _hidden(by_network: dict[str, list[RunRecord]]) -> Sheet:
+    together = [r for own in by_network.values() for r in own]
+    radius = _shared(together)
+    rows = tuple((name, *_found(own, radius)) for name, own in by_network.items())
+    return Sheet(_caption(together[0], radius), ("network", *FOUND), rows)
 
 
 def limit_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
@@ -77,26 +91,32 @@ def learner_sheets(records: Sequence[RunRecord]) -> list[tuple[str, Sheet]]:
 
 def _accuracies(own: dict[Learner, list[RunRecord]]) -> Sheet:
     together = [r for group in own.values() for r in group]
-    shared = set.intersection(*(set(r.header.threat.headlines) for r in together))
-    radius = min(shared, default=0.0)
-    caption = (
+    radius = _shared(together)
+    rows = tuple((*_words(x), *_found(group, radius)) for x, group in sorted(own.items(), key=_order))
+    return Sheet(_caption(together[0], radius), HEADS, rows)
+
+
+def _shared(records: list[RunRecord]) -> float:
+    """Return the mildest headline radius of all records; 0 without one."""
+    return min(set.intersection(*(set(r.header.threat.headlines) for r in records)), default=0.0)
+
+
+def _caption(record: RunRecord, radius: float) -> str:
+    return (
         "Seeds averaged per sample, with 95 % bootstrap intervals over samples; robust accuracy at "
-        f"{place(together[0], radius)}. Plain attacks climb the network's own gradient; hidden by gates is what fell "
+        f"{place(record, radius)}. Plain attacks climb the network's own gradient; hidden by gates is what fell "
         "along soft gates alone, in points, where every sample met the plain attacks first."
     )
-    return Sheet(
-        caption, HEADS, tuple(_row(x, group, radius) for x, group in sorted(own.items(), key=_order))
-    )
 
 
-def _row(learner: Learner, own: list[RunRecord], radius: float) -> tuple[str | int, ...]:
+def _found(own: list[RunRecord], radius: float) -> tuple[str | int, ...]:
     robust = mean_mask(own, radius)
     clean, worst = (share_text(bootstrap(v)) for v in (shares(own, 0.0), robust))
     if any(attacked_softly(r) != radius for r in own):
-        return (*_words(learner), len(own), clean, "", worst, "")
+        return (len(own), clean, "", worst, "")
     hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
     plain = share_text(bootstrap(robust + hidden))
-    return (*_words(learner), len(own), clean, plain, worst, points(bootstrap(hidden)))
+    return (len(own), clean, plain, worst, points(bootstrap(hidden)))
 
 
 def _signals(own: dict[Learner, list[RunRecord]]) -> Sheet:

@@ -13,7 +13,7 @@ from robustgeom.records import CheckResult
 from robustgeom.report import CLAIMS, compare, judge
 from robustgeom.report.gate_rules import attacked_softly
 from robustgeom.report.html import write_report
-from robustgeom.report.learners import learner_sheets
+from robustgeom.report.learners import hidden_sheets, learner_sheets
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 N = 400
@@ -214,6 +214,23 @@ def test_tables_of_a_page_say_the_same(study, tmp_path):
     page = write_report(comparison, tmp_path / "p.html").read_text()
     assert 'id="learners"' in page
     assert 'href="#learners"' in page
+
+
+def test_gated_networks_of_other_kinds_have_a_table_of_what_their_gates_hide(network, study):
+    key = ("vnn", "dense", True, "gevb")
+    made = []
+    for seed in (0, 1):
+        record = network(key, HOLDS[key], seed)
+        linear = record.header.model.architecture.model_copy(update={"name": "gln"})
+        model = record.header.model.model_copy(update={"architecture": linear, "objective": "standard"})
+        made.append(replace(record, header=record.header.model_copy(update={"model": model})))
+    ((title, sheet),) = hidden_sheets([*made, *study()])
+    assert title == "toy, what gates hide"
+    ((name, seeds, *cells),) = sheet.rows
+    assert (name, seeds) == ("gln kind=dense nonnegative=True by standard", 2)
+    assert [cell.split(" ")[0] for cell in cells[:3]] == ["84.0", "60.0", "40.0"]
+    assert cells[3].startswith("+20.0 points")
+    assert hidden_sheets(study()) == []
 
 
 def test_there_is_no_table_without_vectors(study):
