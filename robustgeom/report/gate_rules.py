@@ -42,7 +42,9 @@ def gates_hide(records: Sequence[RunRecord]) -> list[Finding]:
         refuse_other_samples(own)
         hidden = np.mean([fell_only(r, radius) for r in own], axis=0)
         left = float(mean_mask(own, radius).mean())
-        text = f"{family}, {made} at {place(own[0], radius)}: {percent(left + hidden.mean())} by plain attacks, "
+        text = (
+            f"{family}, {made} at {place(own[0], radius)}: {percent(left + hidden.mean())} by plain attacks, "
+        )
         found.append(above_zero(hidden - HIDDEN, f"{text}{percent(left)} with soft gates, beyond 10 points"))
     return some(found, "records of networks with hard gates under a suite with soft gates")
 
