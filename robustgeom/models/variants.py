@@ -26,13 +26,13 @@ class SoftGates:
     >>> import torch
     >>> step = SoftGates(lambda x, width: torch.sigmoid(x / width))
     >>> float(step.narrowed(0.0)(torch.ones(()))), float(step.narrowed(1.0)(torch.ones(())))
-    (0.7310585975646973, 1.0)
+    (0.8807970285415649, 1.0)
     """
 
     forward: Callable[[Tensor, float], Tensor]
     width: float = 0.05
-    widest: float = 1.0
-    narrowest: float = 0.02
+    widest: float = 0.5
+    narrowest: float = 0.005
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return logits (n, classes) at `width`."""

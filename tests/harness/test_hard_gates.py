@@ -271,7 +271,7 @@ def test_attacks_pass_from_the_widest_gates_to_the_narrowest(attack, norm):
     settings = {"steps": 5} | ({"targets": 1} if attack.endswith("_t") else {})
     spec = AttackSpec(name="along", attack=attack, settings=settings, source="soft-gates")
     case.probe(spec, torch.arange(8))
-    assert list(dict.fromkeys(widths)) == pytest.approx([0.02 ** (i / 4) for i in range(5)])
+    assert list(dict.fromkeys(widths)) == pytest.approx([0.5 * 0.01 ** (i / 4) for i in range(5)])
 
 
 def test_what_a_narrowing_source_costs_is_counted():
@@ -324,7 +324,7 @@ def test_outputs_stay_and_slopes_come_through(use):
     assert not torch.allclose(ours, theirs)
 
 
-@pytest.mark.parametrize(("share", "width"), [(0.0, 1.0), (0.5, 0.02**0.5), (1.0, 0.02)])
+@pytest.mark.parametrize(("share", "width"), [(0.0, 0.5), (0.5, 0.05), (1.0, 0.005)])
 def test_the_slope_is_that_of_a_sigmoid_which_narrows_as_an_attack_goes_on(share, width):
     x = data().requires_grad_()
     soft = SoftSteps(Of(lambda x: (x > 0.5).to(x.dtype))).soft_gates

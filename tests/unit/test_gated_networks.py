@@ -530,7 +530,7 @@ def test_certified_radii_of_single_precision_are_below_those_of_double():
     x = images(200, 28, seed=1)
     single = model.certified_radius(x)
     double = model.double().certified_radius(x.double())
-    assert (single <= double * (1 + 1e-9)).all()
+    assert (single <= double + 1e-8).all()  # both hold back some 1e-6 of a pixel
     assert (single > 0.9 * double).double().mean() > 0.9
 
 
