@@ -16,6 +16,7 @@ __all__ = ["readmes"]
 
 _QUOTED = {"fashion-mnist": "zoo-linf", "spoken-words": "audio-snr"}
 """Which suite's figures stand in the zoo's table of a data set."""
+_GATED = "soft-gates", "strong-linf"  # the variant that says so, and the suite of networks with hard gates
 _LISTED = 8  # models named in a line
 _BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
 
@@ -88,19 +89,33 @@ def _zoo() -> str:
 
 def _zoo_table(data: str, cards: list[dict[str, Any]]) -> str:
     suite = _QUOTED[data]
-    figures = [f for card in cards for f in card.get("figures", []) if f["suite"] == suite]
-    places = sorted({(f["eps"], f["norm"]) for f in figures if f["eps"]})
+    places = sorted({(f["eps"], f["norm"]) for card in cards for f in _figures(card, suite) if f["eps"]})
     robust = (f"robust at {norm} {radius_text(radius, norm)}" for radius, norm in places)
-    rows = (_zoo_row(card, suite, [radius for radius, _ in places]) for card in cards)
+    rows = (_zoo_row(card, _suite(card), [radius for radius, _ in places]) for card in cards)
     table = _table(("model", "trained against", "rho", "clean, all test samples", *robust), rows)
-    counts = sorted({str(f["n"]) for f in figures})
-    said = f"Robust: suite `{suite}`, n = {', '.join(counts)}.\n\n" if counts else ""
-    return f"## {data}\n\n{said}{table}"
+    said = [f"suite `{suite}`, n = {_counts(cards, suite)}"] if places else []
+    if any(_suite(card) != suite for card in cards):
+        said.append(f"of networks with hard gates `{_GATED[1]}`, n = {_counts(cards, _GATED[1])}")
+    return f"## {data}\n\n" + (f"Robust: {'; '.join(said)}.\n\n" if said else "") + table
+
+
+def _suite(card: dict[str, Any]) -> str:
+    """Return the suite whose figures stand in the table: with hard gates one that takes gradients past them."""
+    return _GATED[1] if _GATED[0] in card["variants"] else _QUOTED[card["data"]]
+
+
+def _figures(card: dict[str, Any], suite: str) -> list[dict[str, Any]]:
+    return [f for f in card.get("figures", []) if f["suite"] == suite]
+
+
+def _counts(cards: list[dict[str, Any]], suite: str) -> str:
+    own = [card for card in cards if _suite(card) == suite]
+    return ", ".join(sorted({str(f["n"]) for card in own for f in _figures(card, suite)}))
 
 
 def _zoo_row(card: dict[str, Any], suite: str, places: Iterable[float]) -> list[str]:
     facts = json.loads(content.find("model", card["name"]).with_name("expected.json").read_text())
-    found = [f for f in card.get("figures", []) if f["suite"] == suite]
+    found = _figures(card, suite)
     clean = f"{100 * facts['test_correct'] / facts['test_n']:.2f} %"
     link = f"[{card['name']}]({card['name']}/card.toml)"
     sigma = card["architecture"]["arguments"].get("sigma")
