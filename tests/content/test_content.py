@@ -25,7 +25,7 @@ from robustgeom.training.recipe import read_family, read_recipe
 ROOT = content.content_root()
 MODELS, SUITES = content.names("model"), content.names("suite")
 CHECKED_ALWAYS = ("fmnist-cnn-standard", "fmnist-cnn-pgd-at")  # the others: make zoo-check
-STUDIES = {"logits"}  # reports on networks that a script in benchmarks/ makes
+STUDIES = {"gated-linear", "logits", "vectors"}  # reports on networks that a script in benchmarks/ makes
 RECORDS = sorted(f.parent for f in (ROOT / "reports").glob("*/runs/*/header.json"))
 
 
