@@ -23,6 +23,7 @@ __all__ = ["PASS_THROUGH", "SOFT_STEPS", "blocked", "pass_through", "soft_steps"
 
 PASS_THROUGH, SOFT_STEPS = MODEL + "pass-through", MODEL + "soft-steps"
 _ROWS = 8
+_UNUSUAL = ("gln", "mlp", "vnn")  # small, and made to be compared with one another
 
 
 def surrogate(battle: Battle) -> str | None:
@@ -44,11 +45,14 @@ def surrogate(battle: Battle) -> str | None:
 
 
 def _plain(card: ModelCard) -> bool:
-    """Return whether a model is a network without noise or special front end, trained on its clean samples alone."""
-    objective = objective_of(card.name)
+    """Return whether a model is a usual network without noise or front end, trained on its clean samples alone."""
     noisy = card.rho > 0 or "noise-off" in card.variants
-    plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective) == ("none", "standard")
-    return plain and not noisy
+    unusual = card.architecture is not None and card.architecture.name in _UNUSUAL
+    plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective_of(card.name)) == (
+        "none",
+        "standard",
+    )
+    return plain and not noisy and not unusual
 
 
 def pass_through(battle: Battle) -> str | None:
