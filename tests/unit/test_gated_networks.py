@@ -12,6 +12,7 @@ from scipy.optimize import linprog, minimize
 from torch import Generator, nn
 
 from robustgeom.attacks.apgd import apgd
+from robustgeom.attacks.fmn import fmn
 from robustgeom.data.load import load_dataset
 from robustgeom.errors import InputError, UserError
 from robustgeom.models.build import build
@@ -470,6 +471,20 @@ def test_attacks_that_narrow_soft_gates_fool_all_that_can_be_fooled_where_one_wi
     narrowed, plain, fixed = fooled(soft), fooled(None), fooled(soft.__call__)
     assert plain < fixed < narrowed
     assert narrowed == (exact <= eps).sum() == 32
+
+
+def test_the_nearest_that_attacks_find_is_never_nearer_than_the_exact_distance_and_seldom_much_farther():
+    torch.manual_seed(0)
+    model = GLN(hidden=(4,), size=8, classes=2).double().eval()
+    model.prepare(images(300, seed=1).double())
+    x = images(30, seed=3).double()
+    labels, soft = model(x).argmax(1), variant(model, "soft-gates")
+    exact = torch.tensor([exact_distance(model, image).distance for image in x.split(1)])
+    found = fmn(model, x, labels, threat=ThreatModel("linf", 1.0), steps=200, source=soft)
+    assert (model(found).argmax(1) != labels).all()
+    parts = (found - x).abs().flatten(1).amax(1) / exact
+    assert parts.min() >= 1 - 1e-6
+    assert parts.median() <= 1.05
 
 
 def test_networks_of_colour_images_have_distances_too():
