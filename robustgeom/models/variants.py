@@ -21,7 +21,7 @@ class SoftGates:
     `forward` takes inputs (n, ...) and a width, in standard deviations of what the gates look at, and returns logits
     (n, classes). Which width guides an attack best depends on the network and on the radius; narrowing, by the same
     factor each step, passes them all (graduated non-convexity, Blake and Zisserman 1987). Called by itself, gates are
-    `width` wide.
+    `width` wide. Raises `InputError` on widths that are not above 0, and where `narrowest` is the wider one.
 
     >>> import torch
     >>> step = SoftGates(lambda x, width: torch.sigmoid(x / width))
@@ -33,6 +33,11 @@ class SoftGates:
     width: float = 0.05
     widest: float = 0.5
     narrowest: float = 0.005
+
+    def __post_init__(self) -> None:
+        if not 0 < self.narrowest <= self.widest or not self.width > 0:
+            got = f"width={self.width}, widest={self.widest}, narrowest={self.narrowest}"
+            raise InputError("widths above 0, narrowest <= widest", got=got, fix="the defaults")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return logits (n, classes) at `width`."""

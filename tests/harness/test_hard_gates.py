@@ -274,6 +274,12 @@ def test_attacks_pass_from_the_widest_gates_to_the_narrowest(attack, norm):
     assert list(dict.fromkeys(widths)) == pytest.approx([0.5 * 0.01 ** (i / 4) for i in range(5)])
 
 
+@pytest.mark.parametrize("widths", [{"width": 0.0}, {"widest": -1.0}, {"narrowest": 1.0}, {"narrowest": 0.0}])
+def test_widths_that_cannot_narrow_are_refused(widths):
+    with pytest.raises(rg.UserError, match="narrowest <= widest"):
+        rg.SoftGates(lambda x, width: x / width, **widths)
+
+
 def test_what_a_narrowing_source_costs_is_counted():
     case = case_of(gated("vnn"), n=8)
     spec = AttackSpec(name="along", attack="apgd", settings={"steps": 5}, source="soft-gates")
