@@ -171,7 +171,7 @@ def ascend(
     certain = oracle.certain and found is not None
     fooled = fooled.clone()
     for index in range(steps + 1):
-        there = oracle.along(index / max(steps - 1, 1))
+        there = oracle.along(index, steps)
         seen = there.look(loss, walk.aim, walk.x, walk.rows, index, gradient=index < steps)
         walk.loss, walk.gradient = seen.loss, seen.gradient
         wrong = fooled_rows(seen, walk.aim[0])

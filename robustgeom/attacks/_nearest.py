@@ -77,7 +77,7 @@ def nearest(
         if len(near.rows) == 0:
             return found
         step, value = index * stride, loss if 0 < index < _SWITCH * steps else margin
-        there = oracle.along(index / max(steps - 1, 1))
+        there = oracle.along(index, steps)
         seen = there.look(value, (near.labels,), near.x, near.rows, step, gradient=index < steps)
         near.loss, near.gradient = seen.loss, seen.gradient
         if index == 0:

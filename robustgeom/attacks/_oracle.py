@@ -75,13 +75,15 @@ class Oracle:
         """Return the oracle whose noise starts `draws` draws later."""
         return replace(self, first_draw=self.first_draw + draws)
 
-    def along(self, share: float) -> Oracle:
-        """Return the oracle for `share` of an attack's steps, in [0, 1]: gradients of a source that changes on the way.
+    def along(self, step: int, steps: int) -> Oracle:
+        """Return the oracle for step 0, 1, ... of an attack's `steps`: gradients of a source that changes on the way.
 
-        A source says so by a method `narrowed(share)`, which returns what serves there.
+        A source says so by a method `narrowed(share)`, which returns what serves at that share of the way, in [0, 1].
         """
         narrowed: Callable[[float], Model] | None = getattr(self.source, "narrowed", None)
-        return self if narrowed is None else replace(self, source=narrowed(share))
+        return (
+            self if narrowed is None else replace(self, source=narrowed(min(step / max(steps - 1, 1), 1.0)))
+        )
 
     def logits(self, x: Tensor, rows: Tensor, step: int = 0) -> Tensor:
         """Return the logits (n, classes) of points (n, ...): log mean probabilities where there are many draws."""

@@ -89,7 +89,7 @@ def _descend(oracle: Oracle, pairs: _Pairs, threat: ThreatModel, steps: int, fou
     """Walk all pairs, put points that fool inside the radius into `found`; return which samples are fooled."""
     fooled = torch.zeros(len(found), dtype=torch.bool, device=found.device)
     for index in range(steps):
-        seen = oracle.along(index / max(steps - 1, 1)).look(
+        seen = oracle.along(index, steps).look(
             targeted_margin, (pairs.labels, pairs.goals), pairs.x, pairs.rows, (2 + _VOTES) * index
         )
         pairs.x = _across(pairs, seen.loss.to(pairs.x.dtype), seen.gradient, threat)

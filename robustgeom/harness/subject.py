@@ -37,8 +37,8 @@ class Subject:
     """A network in eval mode on its device, and what the record says of it.
 
     `engine` is the copy that runs; `quick`, if any, a less exact or compiled form of it that attacks search with;
-    `early`, whether it answers alike when what lies ahead of its noise runs once for several draws; `sharing` remembers
-    the same of its variants, as tried on `sample`.
+    `soft`, of a stand-in, its form whose gates attacks narrow; `early`, whether it answers alike when what lies ahead
+    of its noise runs once for several draws; `sharing` remembers the same of its variants, as tried on `sample`.
     """
 
     module: nn.Module
@@ -47,6 +47,7 @@ class Subject:
     engine: nn.Module
     form: str = AS_GIVEN
     quick: Callable[[Tensor], Tensor] | None = None
+    soft: SoftGates | None = None
     early: bool = False
     sample: Tensor = field(default_factory=lambda: torch.empty(0), compare=False, repr=False)
     sharing: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
@@ -66,8 +67,7 @@ class Subject:
 
     def target(self, ids: Sequence[int], seed: int, classes: int | None = None) -> Target:
         """Return the network serving the samples `ids`, its noise keyed by `seed`."""
-        soft = getattr(self.engine, "soft_gates", None)
-        forward = ahead(self._cast, soft) if isinstance(soft, SoftGates) else self.forward
+        forward = self.forward if self.soft is None else ahead(self._cast, self.soft)
         return Target(forward, ids, self.noise, seed, classes, early=self.early)
 
     def variant(self, name: str) -> Callable[[Tensor], Tensor]:

@@ -233,21 +233,19 @@ class VNN(nn.Module):
         if kind not in KINDS:
             raise unknown("kind of network", kind, KINDS)
         places = () if kind == "dense" else tuple(maps)
-        before, size = size, strided(size, stride, places)
-        _refuse_sizes(classes, size, places, tuple(hidden), kind)
+        _refuse_sizes(classes, strided(size, stride, places), places, tuple(hidden), kind)
         common = {"classes": classes, "nonnegative": nonnegative}
         blocks: list[Block] = []
         for units in places:
-            first = {"first": not blocks, **common}
-            if not blocks:
-                first["stride"] = stride
+            step = 1 if blocks else stride
+            more = {"first": not blocks, "stride": step, **common}
             layer: nn.Module = (
-                VectorConv(channels, units, 3, padding=1, **first)  # type: ignore[arg-type]
+                VectorConv(channels, units, 3, padding=1, **more)  # type: ignore[arg-type]
                 if kind == "conv"
-                else VectorLocal(channels, units, 3, size=size if blocks else before, **first)  # type: ignore[arg-type]
+                else VectorLocal(channels, units, 3, size=size, **more)  # type: ignore[arg-type]
             )
             blocks.append(Block(layer, VectorReLU(units, classes=classes), Pooled()))
-            channels, size = units, size // 2
+            channels, size = units, strided(size, step, places) // 2
         features = channels * size**2
         for units in hidden:
             layer = VectorLinear(features, units, first=not blocks, **common)  # type: ignore[arg-type]

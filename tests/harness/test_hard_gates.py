@@ -280,6 +280,16 @@ def test_widths_that_cannot_narrow_are_refused(widths):
         rg.SoftGates(lambda x, width: x / width, **widths)
 
 
+def test_a_network_that_keeps_its_soft_form_as_an_attribute_is_still_judged_by_its_hard_one():
+    model = gated("vnn")
+    model.soft_gates = variant(model, "soft-gates")
+    case = case_of(model, n=8)
+    x, rows = case.battle.data.inputs, torch.arange(8)
+    answered = case.battle.subject.target(case.battle.data.ids, 0).query(x, rows, rows)
+    torch.testing.assert_close(answered, model(x))
+    assert not torch.allclose(answered, model.soft_gates(x), atol=1e-3)
+
+
 def test_what_a_narrowing_source_costs_is_counted():
     case = case_of(gated("vnn"), n=8)
     spec = AttackSpec(name="along", attack="apgd", settings={"steps": 5}, source="soft-gates")

@@ -46,12 +46,10 @@ def surrogate(battle: Battle) -> str | None:
 
 def _plain(card: ModelCard) -> bool:
     """Return whether a model is a usual network without noise or front end, trained on its clean samples alone."""
+    objective = objective_of(card.name)
     noisy = card.rho > 0 or "noise-off" in card.variants
     unusual = card.architecture is not None and card.architecture.name in _UNUSUAL
-    plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective_of(card.name)) == (
-        "none",
-        "standard",
-    )
+    plain = card.front_end in PLAIN_FRONT_ENDS and (card.threat, objective) == ("none", "standard")
     return plain and not noisy and not unusual
 
 
@@ -84,7 +82,8 @@ def soft_steps(battle: Battle) -> str | None:
     """
     if SOFT_STEPS in battle.surrogates:
         return SOFT_STEPS
-    stand_in = replace(battle.subject, engine=SoftSteps(battle.subject.engine), quick=None)
+    network = SoftSteps(battle.subject.engine)
+    stand_in = replace(battle.subject, engine=network, soft=network.soft_gates, quick=None)
     try:
         (ours, slope), (theirs, own) = (
             _answer(s, battle.data.inputs[:_ROWS]) for s in (stand_in, battle.subject)

@@ -45,10 +45,10 @@ def hard_gates(case: Case) -> CheckResult | None:
     soft, fixed = names(case.softened), names(case.of_one_width)
     action = "attack a form with soft gates: a variant of the model as source, or --remedy"
     if bad and soft:
-        text += f"; {soft} sees it" + (f", {fixed} through gates of one width" if fixed else "")
-        action = (
-            "rg.SoftGates: which width sees most is not known ahead, attacks narrow it" if fixed else action
-        )
+        text += f"; {soft} sees it"
+    if bad and fixed:  # some of those
+        text += f", {fixed} through gates of one width"
+        action = "rg.SoftGates: which width sees most is not known ahead, attacks narrow it"
     status: Status = "pass" if not bad else "warn" if soft else "fail"
     return result("hard gates", status, count / max(len(rows), 1), text, action)
 
