@@ -155,7 +155,25 @@ def test_spiking_cells_follow_the_recorded_raster():
 
 
 @pytest.mark.slow
-def test_many_cells_at_random_make_a_bump_that_travels():
+def test_many_cells_at_random_make_the_recorded_bump_that_travels():
+    stored = recorded("izhikevich_rand3200_seed0")
+    source = np.random.RandomState(0)
+    positions = 32 * source.rand(3200, 2)
+    sheet = cell_sheet(positions, source.rand(3200))
+    np.testing.assert_allclose(positions, stored["pos"], rtol=1e-12)
+    np.testing.assert_allclose(sheet.reset, stored["reset_voltage"], rtol=1e-12)
+    inputs = 3 * np.array([source.randn(3200) for _ in range(2000)])
+    for step in (0, 1, 2, 5, 10):
+        np.testing.assert_allclose(
+            spikes(sheet, inputs[: step + 1])[1], stored[f"voltage_t{step}"], rtol=1e-9
+        )
+    raster, _, _ = spikes(sheet, inputs)
+    np.testing.assert_array_equal(np.packbits(raster, axis=1)[:50], stored["raster_first100"][:50])
+    assert raster.mean() == pytest.approx(float(stored["rate"]), rel=0.1)  # chaotic later on
+
+
+@pytest.mark.slow
+def test_another_draw_of_cells_makes_a_bump_too():
     sheet, generator = random_sheet(3200, seed=0)
     raster, _, _ = spikes(sheet, 3 * generator.standard_normal((1000, 3200)))
     busy = raster[500:].mean(axis=1)
