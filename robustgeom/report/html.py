@@ -65,6 +65,7 @@ STUDIES = {
     "gates": "Hard gates",
     "self-supervised": "Representations learned without labels",
     "waves": "Learning from retinal waves",
+    "waves-shifts": "Learning from retinal waves, and images that move",
     "network-science": "Network science of networks under attack",
 }
 SECTIONS = {

@@ -22,6 +22,7 @@ __all__ = [
     "shuffles_lose_the_gain",
     "waves_help_classes_little",
     "waves_leave_contrasts",
+    "waves_resist_attacks",
     "waves_resist_shifts",
     "waves_shrink_translations",
     "waves_tell_images_apart",
@@ -125,10 +126,22 @@ def waves_resist_shifts(records: Sequence[RunRecord]) -> list[Finding]:
     both get right without attack, more stay right than after nothing: the 95 % paired bootstrap interval over these
     samples lies above 0. A record with a failed check leaves the claim untested.
     """
+    return _standing(records, "spatial", "under spatial attacks")
+
+
+def waves_resist_attacks(records: Sequence[RunRecord]) -> list[Finding]:
+    """Learning from waves makes a network more robust to small changes of any pixel, too.
+
+    Rule: as for shifts (`waves_resist_shifts`), under attacks within linf.
+    """
+    return _standing(records, "linf", "attacked within linf")
+
+
+def _standing(records: Sequence[RunRecord], norm: str, attacked: str) -> list[Finding]:
     found = []
-    for name, own in _families([r for r in records if r.header.threat.norm == "spatial"]):
+    for name, own in _families([r for r in records if r.header.threat.norm == norm]):
         found += robust_where_both_are_right(name, own, REAL, NOTHING)
-    return some(found, f"{_WANTED}, under spatial attacks")
+    return some(found, f"{_WANTED}, {attacked}")
 
 
 _WANTED = "networks with a probe on an encoder of waves and on one that learned nothing (zoo/waves.toml)"
