@@ -16,7 +16,8 @@ __all__ = ["readmes"]
 
 _QUOTED = {"fashion-mnist": "zoo-linf", "spoken-words": "audio-snr"}
 """Which suite's figures stand in the zoo's table of a data set."""
-_GATED = "soft-gates", "strong-linf"  # the variant that says so, and the suite of networks with hard gates
+_STRONG = "strong-linf"
+"""The suite that is quoted of networks with hard gates, and of probes on encoders that learned without labels."""
 _LISTED = 8  # models named in a line
 _BEGIN, _END = "<!-- generated: make tables -->", "<!-- end -->"
 
@@ -95,13 +96,14 @@ def _zoo_table(data: str, cards: list[dict[str, Any]]) -> str:
     table = _table(("model", "trained against", "rho", "clean, all test samples", *robust), rows)
     said = [f"suite `{suite}`, n = {_counts(cards, suite)}"] if places else []
     if any(_suite(card) != suite for card in cards):
-        said.append(f"of networks with hard gates `{_GATED[1]}`, n = {_counts(cards, _GATED[1])}")
+        said.append(f"with hard gates or a linear probe `{_STRONG}`, n = {_counts(cards, _STRONG)}")
     return f"## {data}\n\n" + (f"Robust: {'; '.join(said)}.\n\n" if said else "") + table
 
 
 def _suite(card: dict[str, Any]) -> str:
-    """Return the suite whose figures stand in the table: with hard gates one that takes gradients past them."""
-    return _GATED[1] if _GATED[0] in card["variants"] else _QUOTED[card["data"]]
+    """Return the suite whose figures stand in the table."""
+    gated, taught = "soft-gates" in card["variants"], card.get("training", {}).get("objective", "")
+    return _STRONG if gated or taught.endswith("linear_probe") else _QUOTED[card["data"]]
 
 
 def _figures(card: dict[str, Any], suite: str) -> list[dict[str, Any]]:
