@@ -88,7 +88,8 @@ def trained(model: ModelInfo) -> str:
         return "not declared"
     noise = " with noise" if model.rho > 0 or model.noise != "none" else ""
     if not is_standard(model):
-        return f"{'adversarial' if model.threat != 'none' else model.objective}{noise}"
+        taught = model.objective.removesuffix(", then linear_probe")  # the probe is all that reads an encoder
+        return f"{'adversarial' if model.threat != 'none' else taught}{noise}"
     return f"standard{noise}"
 
 

@@ -14,7 +14,11 @@ from robustgeom.words import share_text
 
 __all__ = ["encoder_sheets"]
 
-CONDITIONS = ("views", "translations", "contrasts")
+CONDITIONS = {
+    "views": "random views",
+    "translations": "translations by up to a tenth of a side",
+    "contrasts": "other contrasts",
+}
 MEASURES = ("capacity", "radius", "dimension")
 WIDE = "wide-translations"
 
@@ -66,11 +70,16 @@ def _features(own: Encoders) -> Sheet:
         (lesson, *(f"{found.values(m, found.hidden, c).mean():.3g}" for c, m in columns))
         for lesson, found in zip(lessons, each, strict=True)
     ]
+    changes = "; ".join(dict.fromkeys(CONDITIONS[c] for c, _ in columns if c in CONDITIONS))
     caption = (
-        "Mean over images of what the features make of their versions: mean-field capacity, radius and dimension of "
-        "the manifold of an image's views, translations by up to a tenth of a side, and contrasts; and the share of "
-        "versions moved by up to half a side whose image a linear read-out names, held out."
+        "Mean over images of what the features make of their versions. Mean-field capacity, radius and dimension of "
+        f"the manifold of an image's versions: {changes}."
     )
+    if columns and columns[-1][0] == WIDE:
+        caption += (
+            " Identification: of versions moved by up to half a side, the share whose image a linear read-out"
+        )
+        caption += " of others names."
     return Sheet(caption, ("the encoder learned", *(f"{c}, {m}" for c, m in columns)), tuple(rows))
 
 

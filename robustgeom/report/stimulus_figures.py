@@ -17,6 +17,7 @@ from robustgeom.stats import bootstrap
 
 __all__ = ["stimulus_figures"]
 
+CHANGES = ("views", "translations", "contrasts")
 Analysed = tuple[Group, Stimuli]
 Row = dict[str, Any]
 
@@ -25,7 +26,7 @@ def stimulus_figures(comparison: Comparison) -> list[Figure]:
     """Return the charts of single stimuli, of networks that were analysed; none where there are none.
 
     A width chart a recipe (`group` says which), then all together: overlap and dimension along the stages, and overlap
-    and capacity against noise.
+    and capacity against noise; capacity, radius and dimension along the stages where images were changed otherwise.
     """
     analysed = {
         g.name: tuple(m for m in g.models if not m.partial and with_stimuli(m.record))
@@ -45,6 +46,7 @@ def stimulus_figures(comparison: Comparison) -> list[Figure]:
         *figures,
         *_along("dimension", "own noise", found, OWN),
         *_against("capacity", comparison, found, OWN),
+        *(f for c in CHANGES for m in ("capacity", "radius", "dimension") for f in _along(m, c, found, c)),
     ]
 
 
@@ -111,11 +113,8 @@ def _along(
         (r["network"], r["kind"], r["stage"], f"{r['value']:.3f}") for r in rows
     )
     title = f"{measure.capitalize()} along the stages, {where}"
-    return [
-        Figure(
-            f"{measure}-stages", title, _extremes(rows, measure), stages_chart(rows, measure), columns, body
-        )
-    ]
+    name = f"{measure}-{condition}-stages" if condition in CHANGES else f"{measure}-stages"
+    return [Figure(name, title, _extremes(rows, measure), stages_chart(rows, measure), columns, body)]
 
 
 def _kind(group: Group) -> str:

@@ -12,6 +12,7 @@ from robustgeom.records import CheckResult
 from robustgeom.report import CLAIMS, compare, judge
 from robustgeom.report.encoder_sheets import encoder_sheets
 from robustgeom.report.html import write_report
+from robustgeom.report.stimulus_figures import stimulus_figures
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 N, GRID, STIMULI = 400, [0.0, 8 / 255, 0.1], 30
@@ -214,3 +215,14 @@ def test_the_page_has_tables_of_probes_and_features(network, tmp_path):
         )
         == []
     )
+
+
+def test_versions_are_charted_along_the_stages_a_line_an_encoder(network):
+    records = [network(lesson, values, seed) for lesson, values in WAVED.items() for seed in (0, 1)]
+    figures = {f.id: f for f in stimulus_figures(compare(records))}
+    kinds = ("translations", "contrasts")
+    assert set(figures) == {f"{m}-{k}-stages" for m in ("capacity", "radius", "dimension") for k in kinds}
+    rows = {row[1]: row for row in figures["capacity-translations-stages"].rows}
+    assert set(rows) == {WAVES, TIME, SPACE, "linear_probe"}
+    assert rows[WAVES][2] == "pooled"
+    assert float(rows[WAVES][3]) == pytest.approx(0.5, abs=0.02)
