@@ -9,7 +9,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[all]'
 	touch $@
 
 demo: install  ## evaluate zoo models on shipped images and sounds and write the pages
@@ -17,7 +17,7 @@ demo: install  ## evaluate zoo models on shipped images and sounds and write the
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian --suite quick-linf
 
 test: install  ## everything that CI tests
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: install  ## also the long ones: all golden data, retraining
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from typing import Any
 
@@ -38,11 +39,11 @@ def ls(kind: str, *, as_json: bool) -> None:
         return
     for data in dict.fromkeys(row["data"] for row in rows):
         click.echo(f"{data}: accuracy in %, clean and, with 95 % intervals, under attack")
-        _print(_figures([row for row in rows if row["data"] == data]))
+        _print(_figures([row for row in rows if row["data"] == data]), gap=0)  # names of 30 letters fit
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
+def _print(rows: list[dict[str, Any]], gap: int = 1) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, gap))
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -78,7 +79,11 @@ def _rows(kind: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _zoo() -> list[dict[str, Any]]:
-    """Return each model with its clean accuracy on all test samples and its robust ones: value, low, high as shares."""
+    """Return each model with its clean accuracy on all test samples and its robust ones: value, low, high as shares.
+
+    Robust ones at headline radii, by the zoo's own suite or, of models that it did not meet, by the strong one.
+    """
+    from robustgeom.data.threats import THREATS
     from robustgeom.models.card import read_card
 
     found = []
@@ -86,10 +91,12 @@ def _zoo() -> list[dict[str, Any]]:
         card = read_card(name)
         facts = json.loads(content.find("model", name).with_name("expected.json").read_text())
         clean = wilson(facts["test_correct"], facts["test_n"])
+        own = [f for f in card.figures if f.suite.startswith(("zoo-", "audio-"))]
         robust = {
             f"{f.norm} {radius_text(f.eps, f.norm)}": (f.value, f.low, f.high)
-            for f in card.figures
-            if f.eps > 0 and f.suite.startswith(("zoo-", "audio-"))
+            for f in own or (f for f in card.figures if f.suite.startswith("strong-"))
+            if (threat := THREATS.get(card.data, {}).get(f.norm))
+            and any(math.isclose(f.eps, radius) for radius in threat.headlines)
         }
         against = card.threat if card.rho == 0 else f"{card.threat}, rho {card.rho:g}"
         sigma = card.architecture.arguments.get("sigma")

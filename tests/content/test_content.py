@@ -73,7 +73,8 @@ def test_zoo_folder_is_complete(name):
     assert {f.name for f in folder.iterdir()} == files
     if card.training:
         lines = (folder / "training.jsonl").read_text().splitlines()
-        assert len(lines) == card.training.epochs <= recipe.optimiser.epochs
+        first = recipe.pretraining.optimiser.epochs if recipe.pretraining else 0
+        assert len(lines) == card.training.epochs <= first + recipe.optimiser.epochs
 
 
 def test_all_weights_together_stay_below_60_mb():
