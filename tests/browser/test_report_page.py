@@ -182,7 +182,9 @@ def test_charts_models_and_claims_have_addresses(visit, report):
     assert page.locator("tr[id^=claim-]").count() > 10
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (400, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(400, "dark"), pytest.param(1200, "light", marks=pytest.mark.slow)]
+)
 def test_axe_finds_nothing_that_keeps_anybody_out(visit, width, scheme):
     page = visit(width, color_scheme=scheme, bypass_csp=True).page
     page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")

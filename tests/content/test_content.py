@@ -24,6 +24,7 @@ from robustgeom.training.recipe import read_family, read_recipe
 
 ROOT = content.content_root()
 MODELS, SUITES = content.names("model"), content.names("suite")
+ONE_EACH = ("fmnist-mmcr", "fmnist-waves")  # of encoders with probes, ten alike
 CHECKED_ALWAYS = ("fmnist-cnn-standard", "fmnist-cnn-pgd-at")  # the others: make zoo-check
 STUDIES = {"gated-linear", "logits", "vectors"}  # reports on networks that a script in benchmarks/ makes
 RECORDS = sorted(f.parent for f in (ROOT / "reports").glob("*/runs/*/header.json"))
@@ -82,8 +83,13 @@ def test_all_weights_together_stay_below_60_mb():
 
 
 LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
+ENCODERS = ("fmnist-self-supervised", "fmnist-waves")  # of each family one in every run
 SEEDS = [
-    pytest.param(n, marks=LONG if read_card(n).seed else ()) for n in MODELS
+    pytest.param(
+        n,
+        marks=LONG if (card := read_card(n)).seed or (card.family in ENCODERS and n not in ONE_EACH) else (),
+    )
+    for n in MODELS
 ]  # all of them: make zoo-check
 
 
