@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Commands of ours start anew many times: where the environment forbids it, compiled code is kept all the same.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install demo test test-all lint zoo-check zoo-full tables reports docs bench clean
 
@@ -17,7 +19,7 @@ demo: install  ## evaluate zoo models on shipped images and sounds and write the
 	$(BIN)/robustgeom evaluate fmnist-cnn-standard fmnist-cnn-pgd-at fmnist-cnn-gaussian --suite quick-linf
 
 test: install  ## everything that CI tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: install  ## also the long ones: all golden data, retraining
 	$(BIN)/pytest -n 2 --dist worksteal

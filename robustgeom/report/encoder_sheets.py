@@ -8,17 +8,12 @@ from robustgeom.records import RunRecord
 from robustgeom.report.embedding_rules import NOTHING, Encoders, encoders
 from robustgeom.report.findings import NotTestedError, mean_mask, place, shares
 from robustgeom.report.geometry import Sheet
-from robustgeom.report.stimuli import Stimuli, on_the_same, stimuli, with_stimuli
+from robustgeom.report.stimuli import CHANGES, Stimuli, on_the_same, stimuli, with_stimuli
 from robustgeom.stats import bootstrap
 from robustgeom.words import share_text
 
 __all__ = ["encoder_sheets"]
 
-CONDITIONS = {
-    "views": "random views",
-    "translations": "translations by up to a tenth of a side",
-    "contrasts": "other contrasts",
-}
 MEASURES = ("capacity", "radius", "dimension")
 WIDE = "wide-translations"
 
@@ -64,13 +59,13 @@ def _accuracies(own: Encoders) -> Sheet:
 def _features(own: Encoders) -> Sheet:
     lessons, groups = zip(*_ordered(own), strict=True)
     each = on_the_same(*map(stimuli, groups))
-    columns = [(c, m) for c in CONDITIONS for m in MEASURES if _known(each, m, c)]
+    columns = [(c, m) for c in CHANGES for m in MEASURES if _known(each, m, c)]
     columns += [(WIDE, "identification")] if _known(each, "identification", WIDE) else []
     rows = [
         (lesson, *(f"{found.values(m, found.hidden, c).mean():.3g}" for c, m in columns))
         for lesson, found in zip(lessons, each, strict=True)
     ]
-    changes = "; ".join(dict.fromkeys(CONDITIONS[c] for c, _ in columns if c in CONDITIONS))
+    changes = "; ".join(dict.fromkeys(CHANGES[c] for c, _ in columns if c in CHANGES))
     caption = (
         "Mean over images of what the features make of their versions. Mean-field capacity, radius and dimension of "
         f"the manifold of an image's versions: {changes}."

@@ -14,9 +14,15 @@ from robustgeom.report.findings import NotTestedError
 from robustgeom.report.remembered import once_per_record
 from robustgeom.report.tables import INPUT
 
-__all__ = ["ATTACK", "NOISE", "OWN", "Stimuli", "on_the_same", "stimuli", "with_stimuli"]
+__all__ = ["ATTACK", "CHANGES", "NOISE", "OWN", "Stimuli", "on_the_same", "stimuli", "with_stimuli"]
 
 OWN, ATTACK, NOISE = "own-noise", "attack", "noise"
+CHANGES = {
+    "views": "random views",
+    "translations": "translations by up to a tenth of a side",
+    "contrasts": "other contrasts",
+}
+"""Conditions in which stimuli are changed as no attack or noise does, and what that is in words."""
 WIDTH = "width"
 STILL = 1e-4  # of a centre's norm: what rounding alone moves
 Array = NDArray[np.float64]

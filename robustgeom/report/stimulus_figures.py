@@ -11,13 +11,12 @@ from robustgeom.report.compare import Comparison
 from robustgeom.report.crowd import Group, beside, groups
 from robustgeom.report.crowd_charts import stages_chart
 from robustgeom.report.figures import Cell, Figure
-from robustgeom.report.stimuli import ATTACK, NOISE, OWN, Array, Stimuli, stimuli, with_stimuli
+from robustgeom.report.stimuli import ATTACK, CHANGES, NOISE, OWN, Array, Stimuli, stimuli, with_stimuli
 from robustgeom.report.sweep import sweeps
 from robustgeom.stats import bootstrap
 
 __all__ = ["stimulus_figures"]
 
-CHANGES = ("views", "translations", "contrasts")
 Analysed = tuple[Group, Stimuli]
 Row = dict[str, Any]
 
